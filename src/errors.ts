@@ -1,0 +1,219 @@
+/**
+ * Every error that tcpcrypt raises, in one table: a stable code, whose fault it is, what becomes of the
+ * connection, and the rule behind it. Nothing else constructs errors for users; a code once published
+ * keeps its meaning.
+ *
+ * fault:  'peer'          the other end broke a MUST
+ *         'incompatible'  both ends are right, but cannot agree
+ *         'network'       something between the ends
+ *         'caller'        this API was used wrongly
+ *         'system'        this machine lacks something
+ * then:   'plain'  negotiation failed: the connection goes on as plain TCP (or is refused in mode `required`)
+ *         'abort'  the connection is reset (RFC 793 ABORT): never end of file, never plaintext
+ *         'throw'  nothing was sent; the call failed
+ */
+
+export type Fault = 'peer' | 'incompatible' | 'network' | 'caller' | 'system';
+export type Consequence = 'plain' | 'abort' | 'throw';
+
+interface ErrorRow {
+  readonly fault: Fault;
+  readonly then: Consequence;
+  /** The rule, as "RFC nnnn §n", or '' where the rule is ours. */
+  readonly rule: string;
+  readonly message: string;
+}
+
+const row = (fault: Fault, then: Consequence, rule: string, message: string): ErrorRow => ({
+  fault,
+  then,
+  rule,
+  message,
+});
+
+export const ERRORS = {
+  // TCP-ENO negotiation: the connection stays plain TCP.
+  ERR_TCPCRYPT_ENO_ABSENT: row(
+    'incompatible',
+    'plain',
+    'RFC 8547 §4.6',
+    'the peer, or a box on the path, sent no ENO option',
+  ),
+  ERR_TCPCRYPT_ENO_MALFORMED: row('peer', 'plain', 'RFC 8547 §4.4', 'the ENO option is ill-formed'),
+  ERR_TCPCRYPT_ENO_REPEATED: row(
+    'peer',
+    'plain',
+    'RFC 8547 §4.1',
+    'a SYN segment carries more than one ENO option',
+  ),
+  ERR_TCPCRYPT_ENO_VACUOUS: row(
+    'incompatible',
+    'plain',
+    'RFC 8547 §4.6',
+    'the ENO option offers no encryption protocol',
+  ),
+  ERR_TCPCRYPT_ENO_ROLE: row('incompatible', 'plain', 'RFC 8547 §4.3', 'both ends claim the same role'),
+  ERR_TCPCRYPT_ENO_NO_TEP: row(
+    'incompatible',
+    'plain',
+    'RFC 8548 §3.2',
+    'no encryption protocol is common to both ends',
+  ),
+  ERR_TCPCRYPT_ENO_UNAWARE: row(
+    'incompatible',
+    'plain',
+    'RFC 8547 §4.2',
+    'the peer application is not aware of encryption, and awareness is mandatory here',
+  ),
+  ERR_TCPCRYPT_ENO_NO_ACK: row(
+    'network',
+    'plain',
+    'RFC 8547 §4.6',
+    'the first ACK segment carries no ENO option',
+  ),
+
+  // Key exchange: abort.
+  ERR_TCPCRYPT_INIT_MAGIC: row(
+    'peer',
+    'abort',
+    'RFC 8548 §4.1',
+    'the key exchange message begins with the wrong magic number',
+  ),
+  ERR_TCPCRYPT_INIT_LENGTH: row(
+    'peer',
+    'abort',
+    'RFC 8548 §4.1',
+    'the length of a key exchange message does not fit its fields',
+  ),
+  ERR_TCPCRYPT_INIT_TOO_LONG: row(
+    'peer',
+    'abort',
+    'RFC 8548 §4.1',
+    'the key exchange message is longer than the accepted 65536 bytes',
+  ),
+  ERR_TCPCRYPT_INIT_TRUNCATED: row(
+    'peer',
+    'abort',
+    'RFC 8548 §3.3',
+    'the stream ended before the key exchange was complete',
+  ),
+  ERR_TCPCRYPT_INIT_NO_CIPHER: row(
+    'incompatible',
+    'abort',
+    'RFC 8548 §3.3',
+    'the peer offers no AEAD algorithm that is acceptable here',
+  ),
+  ERR_TCPCRYPT_INIT_CIPHER_NOT_OFFERED: row(
+    'peer',
+    'abort',
+    'RFC 8548 §3.3',
+    'the peer chose an AEAD algorithm that was not offered',
+  ),
+  ERR_TCPCRYPT_INIT_PUBLIC_KEY: row('peer', 'abort', 'RFC 8548 §5', "the peer's public key is invalid"),
+
+  // Encrypted stream: abort.
+  ERR_TCPCRYPT_FRAME_LENGTH: row(
+    'peer',
+    'abort',
+    'RFC 8548 §3.6',
+    'a frame is too short to hold its flags and tag',
+  ),
+  ERR_TCPCRYPT_FRAME_AUTH: row(
+    'network',
+    'abort',
+    'RFC 8548 §3.6',
+    'a frame failed authentication: tampered with, replayed, or the keys differ',
+  ),
+  ERR_TCPCRYPT_FRAME_PLAINTEXT: row(
+    'peer',
+    'abort',
+    'RFC 8548 §4.2',
+    'the decrypted contents of a frame are malformed',
+  ),
+  ERR_TCPCRYPT_FRAME_AFTER_FIN: row(
+    'peer',
+    'abort',
+    'RFC 8548 §3.7',
+    'data followed the frame that ended the stream',
+  ),
+  ERR_TCPCRYPT_FRAME_TRUNCATED: row('network', 'abort', 'RFC 8548 §3.7', 'the stream ended inside a frame'),
+  ERR_TCPCRYPT_STREAM_TRUNCATED: row(
+    'network',
+    'abort',
+    'RFC 8548 §3.7',
+    'TCP FIN arrived without the authenticated end of the stream (FINp)',
+  ),
+  ERR_TCPCRYPT_STREAM_LIMIT: row(
+    'caller',
+    'abort',
+    'RFC 8548 §3.6',
+    'the stream reached the limit of its frame numbers',
+  ),
+
+  // Policy and time.
+  ERR_TCPCRYPT_NOT_ENCRYPTED: row(
+    'incompatible',
+    'abort',
+    '',
+    'the connection could not be encrypted, and encryption is required',
+  ),
+  ERR_TCPCRYPT_HANDSHAKE_TIMEOUT: row(
+    'peer',
+    'abort',
+    '',
+    'the peer did not complete the key exchange in time',
+  ),
+
+  // Use of the API.
+  ERR_TCPCRYPT_ARGUMENT: row('caller', 'throw', '', 'invalid argument'),
+  ERR_TCPCRYPT_NO_SESSION: row('caller', 'throw', 'RFC 8547 §5.1', 'the connection has no session ID'),
+  ERR_TCPCRYPT_CLOSED: row('caller', 'throw', '', 'the session is closed'),
+
+  // This machine.
+  ERR_TCPCRYPT_PLATFORM: row('system', 'throw', '', 'TCP-ENO needs Linux'),
+  ERR_TCPCRYPT_KERNEL_ABSENT: row(
+    'system',
+    'throw',
+    '',
+    'the kernel part is not loaded: run "tcpcrypt up" as root',
+  ),
+  ERR_TCPCRYPT_KERNEL_FEATURE: row(
+    'system',
+    'throw',
+    '',
+    'this machine lacks something that the kernel part needs: run "tcpcrypt doctor"',
+  ),
+  ERR_TCPCRYPT_PERMISSION: row('system', 'throw', '', 'not permitted: run as root'),
+  ERR_TCPCRYPT_SYSTEM: row('system', 'throw', '', 'a system call failed'),
+} as const satisfies Record<`ERR_TCPCRYPT_${string}`, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+export interface TcpcryptErrorOptions {
+  /** What exactly was wrong, for people: appended to the table's message. Never holds secrets. */
+  readonly detail?: string;
+  readonly cause?: unknown;
+}
+
+/** An error with a stable `code` from the table {@link ERRORS}. */
+export class TcpcryptError extends Error {
+  readonly code: ErrorCode;
+  readonly fault: Fault;
+  /** What becomes of the connection. */
+  readonly consequence: Consequence;
+  /** The rule that was broken, e.g. "RFC 8548 §3.6"; '' where the rule is ours. */
+  readonly rule: string;
+
+  constructor(code: ErrorCode, options: TcpcryptErrorOptions = {}) {
+    const { fault, then, rule, message } = ERRORS[code];
+    super(
+      options.detail === undefined ? message : `${message} (${options.detail})`,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
+    this.name = 'TcpcryptError';
+    this.code = code;
+    this.fault = fault;
+    this.consequence = then;
+    this.rule = rule;
+  }
+}
