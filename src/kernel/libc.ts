@@ -1,0 +1,170 @@
+/**
+ * The few system calls that Node has no word for, through koffi. Every function throws a
+ * {@link TcpcryptError} ERR_TCPCRYPT_SYSTEM (or ERR_TCPCRYPT_PERMISSION) that names the call and the errno,
+ * except where its name begins with "try": those return -errno.
+ *
+ * Numbers are those of Linux on all architectures that Node supports there (include/uapi).
+ */
+import { getSystemErrorName } from 'node:util';
+import koffi from 'koffi';
+import { TcpcryptError } from '../errors.js';
+
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
+export const SOCK_STREAM = 1;
+export const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+
+export const SOL_IP = 0;
+export const SOL_SOCKET = 1;
+export const IPPROTO_TCP = 6;
+export const SOL_IPV6 = 41;
+export const SO_REUSEADDR = 2;
+export const SO_RCVBUF = 8;
+export const SO_REUSEPORT = 15;
+export const SO_MARK = 36;
+export const SO_NETNS_COOKIE = 71;
+export const IP_TRANSPARENT = 19;
+export const IP_BIND_ADDRESS_NO_PORT = 24;
+export const IPV6_TRANSPARENT = 75;
+export const IPV6_V6ONLY = 26;
+export const TCP_FASTOPEN_CONNECT = 30;
+
+export const EPERM = 1;
+export const ENOENT = 2;
+export const EINTR = 4;
+export const EAGAIN = 11;
+export const EACCES = 13;
+export const EINVAL = 22;
+export const ENOPROTOOPT = 92;
+export const EADDRINUSE = 98;
+export const ENOBUFS = 105;
+export const EISCONN = 106;
+export const ENOTCONN = 107;
+
+/** The C library is already part of the running process, glibc or musl. */
+const libc = koffi.load(null);
+
+const c = {
+  socket: libc.func('int socket(int, int, int)'),
+  close: libc.func('int close(int)'),
+  bind: libc.func('int bind(int, const void *, uint32_t)'),
+  listen: libc.func('int listen(int, int)'),
+  setsockopt: libc.func('int setsockopt(int, int, int, const void *, uint32_t)'),
+  getsockopt: libc.func('int getsockopt(int, int, int, void *, void *)'),
+  recv: libc.func('int64_t recv(int, void *, size_t, int)'),
+  send: libc.func('int64_t send(int, const void *, size_t, int)'),
+  poll: libc.func('int poll(void *, uint64_t, int)'),
+  eventfd: libc.func('int eventfd(unsigned int, int)'),
+  write: libc.func('int64_t write(int, const void *, size_t)'),
+};
+
+/** The error for a failed system call: `errno` as a positive number. */
+export function systemError(call: string, errno: number): TcpcryptError {
+  const code = errno === EPERM || errno === EACCES ? 'ERR_TCPCRYPT_PERMISSION' : 'ERR_TCPCRYPT_SYSTEM';
+  return new TcpcryptError(code, { detail: `${call}: ${getSystemErrorName(-errno)}` });
+}
+
+function check(call: string, result: number): number {
+  if (result < 0) throw systemError(call, koffi.errno());
+  return result;
+}
+
+/** `socket(2)`; returns the descriptor. */
+export const socket = (family: number, type: number, protocol: number): number =>
+  check('socket', c.socket(family, type, protocol));
+
+/** `close(2)`; never throws, as there is nothing left to do about it. */
+export const close = (fd: number): void => {
+  c.close(fd);
+};
+
+/** `bind(2)`; `address` is a `struct sockaddr`. */
+export const bind = (fd: number, address: Uint8Array): void => {
+  check('bind', c.bind(fd, address, address.length));
+};
+
+/** `bind(2)`; returns 0 or -errno. */
+export const tryBind = (fd: number, address: Uint8Array): number =>
+  c.bind(fd, address, address.length) < 0 ? -koffi.errno() : 0;
+
+/** `listen(2)`. */
+export const listen = (fd: number, backlog: number): void => {
+  check('listen', c.listen(fd, backlog));
+};
+
+/** `setsockopt(2)` with raw bytes, or with an `int` where `value` is a number. */
+export const setsockopt = (fd: number, level: number, name: number, value: Uint8Array | number): void => {
+  const result = trySetsockopt(fd, level, name, value);
+  if (result < 0) throw systemError(`setsockopt(${level}, ${name})`, -result);
+};
+
+/** As {@link setsockopt}; returns 0 or -errno. */
+export const trySetsockopt = (
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array | number,
+): number => {
+  const bytes = typeof value === 'number' ? int32(value) : value;
+  return c.setsockopt(fd, level, name, bytes, bytes.length) < 0 ? -koffi.errno() : 0;
+};
+
+/** `getsockopt(2)`: at most `capacity` bytes of the value, or -errno. */
+export const tryGetsockopt = (fd: number, level: number, name: number, capacity: number): Buffer | number => {
+  const value = Buffer.alloc(capacity);
+  const length = int32(capacity);
+  if (c.getsockopt(fd, level, name, value, length) < 0) return -koffi.errno();
+  return value.subarray(0, length.readUInt32LE(0));
+};
+
+/** `getsockopt(2)`: at most `capacity` bytes of the value. */
+export const getsockopt = (fd: number, level: number, name: number, capacity: number): Buffer => {
+  const value = tryGetsockopt(fd, level, name, capacity);
+  if (typeof value === 'number') throw systemError(`getsockopt(${level}, ${name})`, -value);
+  return value;
+};
+
+/** `recv(2)` into `buffer`; returns the number of bytes, or -errno (EAGAIN with MSG_DONTWAIT when there is nothing). */
+export const tryRecv = (fd: number, buffer: Uint8Array, flags: number): number => {
+  const n = Number(c.recv(fd, buffer, buffer.length, flags));
+  return n < 0 ? -koffi.errno() : n;
+};
+export const MSG_DONTWAIT = 0x40;
+
+/** `send(2)` of one datagram; returns 0 or -errno. */
+export const trySend = (fd: number, datagram: Uint8Array): number =>
+  Number(c.send(fd, datagram, datagram.length, 0)) < 0 ? -koffi.errno() : 0;
+
+/** `eventfd(2)`: a descriptor that {@link wake} makes readable, to end a {@link waitReadable}. */
+export const eventfd = (): number => check('eventfd', c.eventfd(0, SOCK_CLOEXEC | SOCK_NONBLOCK));
+
+export const wake = (fd: number): void => {
+  const one = Buffer.alloc(8);
+  one.writeBigUInt64LE(1n);
+  c.write(fd, one, 8);
+};
+
+/**
+ * Waits, on a thread of the pool and without a timeout, until one of `fds` is readable.
+ * Node cannot watch foreign descriptors (netlink); this is the substitute. One thread is taken while it waits.
+ */
+export function waitReadable(fds: readonly number[]): Promise<void> {
+  const POLLIN = 1;
+  const pollfds = Buffer.alloc(fds.length * 8);
+  fds.forEach((fd, i) => {
+    pollfds.writeInt32LE(fd, i * 8);
+    pollfds.writeInt16LE(POLLIN, i * 8 + 4);
+  });
+  return new Promise((resolve, reject) => {
+    c.poll.async(pollfds, fds.length, -1, (error: Error | null) => (error ? reject(error) : resolve()));
+  });
+}
+
+function int32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  return bytes;
+}
