@@ -192,6 +192,8 @@ export type ErrorCode = keyof typeof ERRORS;
 export interface TcpcryptErrorOptions {
   /** What exactly was wrong, for people: appended to the table's message. Never holds secrets. */
   readonly detail?: string;
+  /** The positive errno of the system call that failed. */
+  readonly errno?: number;
   readonly cause?: unknown;
 }
 
@@ -203,6 +205,8 @@ export class TcpcryptError extends Error {
   readonly consequence: Consequence;
   /** The rule that was broken, e.g. "RFC 8548 §3.6"; '' where the rule is ours. */
   readonly rule: string;
+  /** The positive errno of the system call that failed; undefined otherwise. */
+  readonly errno: number | undefined;
 
   constructor(code: ErrorCode, options: TcpcryptErrorOptions = {}) {
     const { fault, then, rule, message } = ERRORS[code];
@@ -215,5 +219,6 @@ export class TcpcryptError extends Error {
     this.fault = fault;
     this.consequence = then;
     this.rule = rule;
+    this.errno = options.errno;
   }
 }

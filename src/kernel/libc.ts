@@ -64,7 +64,7 @@ const c = {
 /** The error for a failed system call: `errno` as a positive number. */
 export function systemError(call: string, errno: number): TcpcryptError {
   const code = errno === EPERM || errno === EACCES ? 'ERR_TCPCRYPT_PERMISSION' : 'ERR_TCPCRYPT_SYSTEM';
-  return new TcpcryptError(code, { detail: `${call}: ${getSystemErrorName(-errno)}` });
+  return new TcpcryptError(code, { errno, detail: `${call}: ${getSystemErrorName(-errno)}` });
 }
 
 function check(call: string, result: number): number {

@@ -1,0 +1,72 @@
+/** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { pino } from 'pino';
+import { Daemon } from '../daemon/daemon.js';
+import { DEFAULT_QUEUE } from '../kernel/steering.js';
+
+interface Flags {
+  readonly queue: number;
+  readonly except: number[];
+  readonly drain: number;
+  readonly logLevel: string;
+  readonly pins?: string;
+}
+
+export function register(program: Command): void {
+  program
+    .command('daemon')
+    .description('Encrypt the connections of all programs on this host, without their knowledge.')
+    .option('--except <ports>', 'ports to leave alone, with commas, e.g. 22,443', parsePorts, [])
+    .option('--queue <number>', 'NFQUEUE number, where another program uses ours', parseQueue, DEFAULT_QUEUE)
+    .option('--drain <seconds>', 'on stop, how long relayed connections may go on', Number, 2)
+    .option('--pins <directory>', 'where "tcpcrypt up" pinned its maps, if not in the default place')
+    .option('--log-level <level>', 'error, info or debug', 'info')
+    .addHelpText(
+      'after',
+      `
+Needs root, and "tcpcrypt up" before it. Logs JSON lines on stdout; a line with "event":"ready" says that it works.
+Stop it with SIGTERM or Ctrl-C. However it ends, no firewall rule stays behind and new connections are plain TCP.`,
+    )
+    .action((flags: Flags) => run(flags));
+}
+
+async function run(flags: Flags): Promise<void> {
+  const logger = pino({ level: flags.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+  let stopping = false;
+  let daemon: Daemon | undefined;
+  const stop = async (reason: string, exitCode: number): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    logger.info({ event: 'stopping', reason }, 'stopping');
+    await daemon?.stop(flags.drain * 1000);
+    logger.info({ event: 'stopped', ...daemon?.log.counters }, 'stopped');
+    process.exit(exitCode);
+  };
+  daemon = await Daemon.start({
+    logger,
+    queue: flags.queue,
+    exceptPorts: flags.except,
+    ...(flags.pins === undefined ? {} : { pins: flags.pins }),
+    onFailure: (error) => {
+      logger.error({ event: 'failure', error: error.message }, 'cannot go on');
+      void stop('failure', 1);
+    },
+  });
+  process.on('SIGTERM', () => void stop('SIGTERM', 0));
+  process.on('SIGINT', () => void stop('SIGINT', 0));
+  logger.info({ event: 'ready' }, 'ready');
+}
+
+function parsePorts(text: string): number[] {
+  return text.split(',').map((port) => {
+    if (!/^\d+$/.test(port) || Number(port) < 1 || Number(port) > 65535) {
+      throw new InvalidArgumentError(`not a port: ${port}`);
+    }
+    return Number(port);
+  });
+}
+
+function parseQueue(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) > 65535) throw new InvalidArgumentError('a number from 0 to 65535');
+  return Number(text);
+}

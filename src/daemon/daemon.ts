@@ -1,0 +1,101 @@
+/**
+ * The transparent daemon: encrypts the connections of unmodified programs on this host.
+ *
+ *   Daemon.start   listeners first, then the guard, then the steering rules: at no moment does a rule
+ *                  point at nothing
+ *   daemon.stop    the rules first: new connections are plain TCP at once; then what is relayed may finish
+ *   death          the guard removes the rules; a held SYN is retransmitted by its sender and passes
+ */
+import type { Logger } from 'pino';
+import { TcpcryptError } from '../errors.js';
+import { kernelPartPresent } from '../kernel/eno-socket.js';
+import { Guard } from '../kernel/guard.js';
+import { DEFAULT_QUEUE, Steering } from '../kernel/steering.js';
+import { TruePeers } from '../kernel/true-peer.js';
+import { type EncryptionOptions, encryption } from '../socket/options.js';
+import { ConnectionLog } from './connection-log.js';
+import { Inbound } from './inbound.js';
+import { Outbound } from './outbound.js';
+import { PathMemory } from './path-memory.js';
+
+export interface DaemonOptions extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout'> {
+  readonly logger: Logger;
+  /** NFQUEUE number. */
+  readonly queue?: number;
+  /** Ports, remote or local, that the daemon leaves alone. */
+  readonly exceptPorts?: readonly number[];
+  /** Directory of the pinned maps, where `tcpcrypt up` was told one. */
+  readonly pins?: string;
+  /** Something that the daemon cannot live without broke; it should stop. */
+  readonly onFailure: (error: Error) => void;
+}
+
+export class Daemon {
+  readonly #outbound: Outbound;
+  readonly #inbound: Inbound;
+  readonly #steering: Steering;
+  readonly #guard: Guard;
+  readonly log: ConnectionLog;
+  readonly memory: PathMemory;
+
+  private constructor(parts: {
+    outbound: Outbound;
+    inbound: Inbound;
+    steering: Steering;
+    guard: Guard;
+    log: ConnectionLog;
+    memory: PathMemory;
+  }) {
+    this.#outbound = parts.outbound;
+    this.#inbound = parts.inbound;
+    this.#steering = parts.steering;
+    this.#guard = parts.guard;
+    this.log = parts.log;
+    this.memory = parts.memory;
+  }
+
+  /** @throws ERR_TCPCRYPT_KERNEL_ABSENT, ERR_TCPCRYPT_PERMISSION, ERR_TCPCRYPT_SYSTEM */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { queue = DEFAULT_QUEUE, exceptPorts = [], logger, onFailure, pins } = options;
+    if (!kernelPartPresent()) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
+    const wanted = encryption({ ...options, mode: 'opportunistic' });
+    const log = new ConnectionLog(logger);
+    const memory = new PathMemory();
+    const truePeers = new TruePeers(pins);
+    const outbound = await Outbound.open({ queue, encryption: wanted, memory, log, onFailure });
+    let inbound: Inbound | undefined;
+    let guard: Guard | undefined;
+    try {
+      inbound = await Inbound.open({ encryption: wanted, truePeers, log });
+      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts };
+      guard = new Guard(Steering.uninstallScript());
+      const steering = Steering.install(rules);
+      return new Daemon({ outbound, inbound, steering, guard, log, memory });
+    } catch (error) {
+      await guard?.run();
+      inbound?.close();
+      await outbound.close();
+      throw error;
+    }
+  }
+
+  /** Relayed connections. */
+  get connections(): number {
+    return this.#outbound.relays.size + this.#inbound.relays.size;
+  }
+
+  /**
+   * Stops taking connections, waits up to `patience` milliseconds for those that are relayed, resets the rest.
+   */
+  async stop(patience: number): Promise<void> {
+    this.#steering.uninstall();
+    await this.#guard.standDown();
+    await this.#outbound.close();
+    this.#inbound.close();
+    const deadline = Date.now() + patience;
+    while (this.connections > 0 && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
+  }
+}

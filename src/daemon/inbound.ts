@@ -1,0 +1,145 @@
+/**
+ * Connections that far hosts open to programs on this host. Only SYNs with the ENO option, to a port on which a
+ * program listens that does not speak ENO itself, are steered here (TPROXY).
+ *
+ *   far host                       daemon                              local server
+ *     │ ── SYN + ENO ───────────────▶ │
+ *     │ ◀═══ key exchange ═══════════▶│
+ *     │                               │ ── SYN, from the client's own address ──▶ │
+ *     │ ◀═══ encrypted ══════════════▶│◀═════════════ plain ════════════════════▶ │
+ *
+ * The server sees the client's real address: the packets carry it (so that nothing that trusts 127.0.0.1 is
+ * fooled), and accept() and getpeername() report its port too.
+ */
+import { createServer, type Server, Socket as TcpSocket } from 'node:net';
+import { enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
+import * as libc from '../kernel/libc.js';
+import { sockaddr } from '../kernel/sockaddr.js';
+import { MARK } from '../kernel/steering.js';
+import type { TruePeers } from '../kernel/true-peer.js';
+import { passiveOffer } from '../session/index.js';
+import type { Encryption } from '../socket/options.js';
+import { descriptorOf } from '../socket/server.js';
+import type { ConnectionLog } from './connection-log.js';
+import { Relay } from './relay.js';
+import { StandInPorts } from './stand-in-ports.js';
+
+export interface InboundOptions {
+  readonly encryption: Encryption;
+  readonly truePeers: TruePeers;
+  readonly log: ConnectionLog;
+}
+
+export class Inbound {
+  readonly #options: InboundOptions;
+  readonly #server: Server;
+  readonly #relays = new Set<Relay>();
+  readonly #ports = new StandInPorts();
+
+  private constructor(options: InboundOptions, server: Server) {
+    this.#options = options;
+    this.#server = server;
+    server.on('connection', (far) => this.#accept(far));
+  }
+
+  static async open(options: InboundOptions): Promise<Inbound> {
+    const fd = openEnoSocket(4, { contents: passiveOffer(options.encryption.teps) });
+    const server = createServer({ allowHalfOpen: true, noDelay: true });
+    try {
+      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
+      libc.bind(fd, sockaddr('0.0.0.0', 0));
+    } catch (error) {
+      libc.close(fd);
+      throw error;
+    }
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ fd, backlog: 4096 }, resolve);
+    });
+    return new Inbound(options, server);
+  }
+
+  /** Where TPROXY must deliver. */
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+
+  get relays(): ReadonlySet<Relay> {
+    return this.#relays;
+  }
+
+  /** Stops taking connections; those that are relayed go on. */
+  close(): void {
+    this.#server.close();
+  }
+
+  #accept(far: TcpSocket): void {
+    const { remoteAddress, remotePort, localAddress, localPort } = far;
+    if (
+      remoteAddress === undefined ||
+      remotePort === undefined ||
+      localAddress === undefined ||
+      localPort === undefined ||
+      localPort === this.port // somebody found our port: connecting on would come back here
+    ) {
+      far.on('error', () => {});
+      far.resetAndDestroy();
+      return;
+    }
+    const { encryption, log } = this.#options;
+    const fd = descriptorOf(far);
+    const entry = log.open('inbound', `${localAddress}:${localPort}`, `${remoteAddress}:${remotePort}`);
+    const relay = new Relay({ transport: far, fd, outcome: enoOutcome(fd) }, encryption, {
+      onReady: (ready) => {
+        entry.ready(ready.channel);
+        this.#connectOn(ready, { address: remoteAddress, port: remotePort }, { address: localAddress, port: localPort });
+      },
+      onEnd: (ended, ending) => {
+        this.#relays.delete(ended);
+        entry.end(ended.channel, ending);
+      },
+    });
+    this.#relays.add(relay);
+  }
+
+  /** Connects to the real server in the client's name. */
+  #connectOn(
+    relay: Relay,
+    client: { address: string; port: number },
+    server: { address: string; port: number },
+  ): void {
+    const { log, truePeers } = this.#options;
+    let fd: number;
+    let standIn: number;
+    try {
+      fd = libc.socket(libc.AF_INET, libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC, 0);
+    } catch (error) {
+      relay.abort(error as Error);
+      return;
+    }
+    try {
+      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
+      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
+      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+      standIn = this.#ports.bind(fd, client.address);
+      truePeers.set(client.address, standIn, client.address, client.port);
+    } catch (error) {
+      libc.close(fd);
+      relay.abort(error as Error);
+      return;
+    }
+    const local = new TcpSocket({ fd, manualStart: true, allowHalfOpen: true });
+    const refused = (): void => {
+      log.count('inboundRefused');
+      relay.abort();
+    };
+    local.once('error', refused);
+    local.once('close', () => truePeers.delete(client.address, standIn));
+    local.once('connect', () => {
+      local.off('error', refused);
+      relay.join(local);
+    });
+    local.connect({ host: server.address, port: server.port });
+  }
+}

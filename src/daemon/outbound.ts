@@ -1,0 +1,208 @@
+/**
+ * Connections that programs on this host open.
+ *
+ *   application          daemon                                   far host
+ *     │ SYN ──────────────▶ held (NFQUEUE)
+ *     │                     │ SYN + ENO ─────────────────────────────▶ │
+ *     │                     │ ◀───────────────────────────── SYN-ACK   │
+ *     │ ◀─ REDIRECTed SYN ──┤ released with a mark
+ *     │ ◀═════ plain ══════▶│◀════ encrypted, or plain at first ═════▶ │
+ *
+ * Refused, unreachable, timed out: the SYN is released as it is, and the application hears from the network
+ * itself. Destinations that answered without ENO are remembered: their next SYNs pass at once.
+ */
+import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
+import { originalDestination } from '../kernel/original-destination.js';
+import * as libc from '../kernel/libc.js';
+import type { HeldSegment } from '../kernel/nfqueue.js';
+import { NfQueue } from '../kernel/nfqueue.js';
+import { readSegment } from '../kernel/segment.js';
+import { MARK } from '../kernel/steering.js';
+import { type Dialled, dial } from '../socket/dial.js';
+import type { Encryption } from '../socket/options.js';
+import { descriptorOf } from '../socket/server.js';
+import type { ConnectionLog } from './connection-log.js';
+import type { PathMemory } from './path-memory.js';
+import { Relay } from './relay.js';
+
+/** Tuned by us: SYNs held at once; above it, SYNs pass unencrypted (opportunistic) and are counted. */
+export const MAX_HELD = 1024;
+/** Milliseconds in which the application's released SYN must arrive at the relay port. */
+export const ARRIVAL_TIMEOUT = 5_000;
+
+/** One application connection between its SYN and its arrival at the relay port. */
+interface Expected {
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly destination: string;
+  readonly destinationPort: number;
+  relay?: Relay;
+  attempt?: TcpSocket;
+  timer?: NodeJS.Timeout;
+}
+
+export interface OutboundOptions {
+  readonly queue: number;
+  readonly encryption: Encryption;
+  readonly memory: PathMemory;
+  readonly log: ConnectionLog;
+  readonly onFailure: (error: Error) => void;
+}
+
+export class Outbound {
+  readonly #options: OutboundOptions;
+  readonly #queue: NfQueue;
+  readonly #server: Server;
+  /** "source port destination port" → connection. */
+  readonly #expected = new Map<string, Expected>();
+  readonly #relays = new Set<Relay>();
+
+  private constructor(options: OutboundOptions, server: Server) {
+    this.#options = options;
+    this.#server = server;
+    server.on('connection', (local) => this.#arrived(local));
+    this.#queue = NfQueue.open({
+      queue: options.queue,
+      maxHeld: MAX_HELD * 2,
+      onSegment: (held) => this.#held(held),
+      onError: options.onFailure,
+    });
+  }
+
+  /** Starts; SYNs come as soon as the steering rules are there. */
+  static async open(options: OutboundOptions): Promise<Outbound> {
+    const server = createServer({ allowHalfOpen: true, noDelay: true });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(0, '127.0.0.1', 4096, resolve);
+    });
+    try {
+      return new Outbound(options, server);
+    } catch (error) {
+      server.close();
+      throw error;
+    }
+  }
+
+  /** Where REDIRECT must send marked SYNs. */
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+
+  get relays(): ReadonlySet<Relay> {
+    return this.#relays;
+  }
+
+  /** Stops taking connections; those that are relayed go on. */
+  async close(): Promise<void> {
+    await this.#queue.close();
+    this.#server.close();
+    for (const [key, expected] of this.#expected) {
+      expected.attempt?.destroy();
+      expected.relay?.abort();
+      this.#forget(key, expected);
+    }
+  }
+
+  #held({ id, mark, segment }: HeldSegment): void {
+    const syn = readSegment(segment);
+    if (syn === undefined || !syn.syn || syn.ack) {
+      this.#queue.accept(id);
+      return;
+    }
+    const { source, sourcePort, destination, destinationPort } = syn;
+    const { memory, log } = this.#options;
+    if (memory.isPlain(destination, destinationPort, Date.now())) {
+      log.count('outboundKnownPlain');
+      this.#queue.accept(id);
+      return;
+    }
+    const key = `${source} ${sourcePort} ${destination} ${destinationPort}`;
+    if (this.#expected.has(key)) {
+      // A retransmission: the first copy is still held, or on its way.
+      this.#queue.drop(id);
+      return;
+    }
+    if (this.#expected.size >= MAX_HELD) {
+      log.count('outboundShed');
+      this.#queue.accept(id);
+      return;
+    }
+    const expected: Expected = { source, sourcePort, destination, destinationPort };
+    this.#expected.set(key, expected);
+    try {
+      expected.attempt = dial(
+        {
+          host: destination,
+          port: destinationPort,
+          family: syn.family,
+          localAddress: source,
+          prepare: (fd) => {
+            libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET);
+            libc.setsockopt(fd, libc.SOL_IP, libc.IP_BIND_ADDRESS_NO_PORT, 1);
+          },
+        },
+        this.#options.encryption,
+        (error, far) => {
+          if (far === undefined) this.#unreachable(key, expected, id, error);
+          else this.#answered(key, expected, id, mark, far);
+        },
+      );
+    } catch (error) {
+      this.#unreachable(key, expected, id, error);
+    }
+  }
+
+  /** The far host answered: the application may come. */
+  #answered(key: string, expected: Expected, id: number, mark: number, far: Dialled): void {
+    const { log, memory, encryption } = this.#options;
+    const { source, sourcePort, destination, destinationPort } = expected;
+    if (far.outcome.result === 'plain') memory.rememberPlain(destination, destinationPort, Date.now());
+    const entry = log.open('outbound', `${source}:${sourcePort}`, `${destination}:${destinationPort}`);
+    const relay = new Relay(far, encryption, {
+      onReady: (ready) => entry.ready(ready.channel),
+      onEnd: (ended, ending) => {
+        this.#relays.delete(ended);
+        entry.end(ended.channel, ending);
+      },
+    });
+    this.#relays.add(relay);
+    expected.relay = relay;
+    expected.timer = setTimeout(() => {
+      this.#forget(key, expected);
+      log.count('outboundAbandoned');
+      relay.abort();
+    }, ARRIVAL_TIMEOUT);
+    this.#queue.accept(id, mark | MARK.REDIRECT);
+  }
+
+  /** Let the application hear it from the network itself. */
+  #unreachable(key: string, expected: Expected, id: number, error: unknown): void {
+    this.#options.log.count('outboundUnreachable');
+    this.#options.log.debug('far host not reached', { to: expected.destination, port: expected.destinationPort, error });
+    this.#forget(key, expected);
+    this.#queue.accept(id);
+  }
+
+  #arrived(local: TcpSocket): void {
+    const destination = originalDestination(descriptorOf(local));
+    const key = `${local.remoteAddress} ${local.remotePort} ${destination?.address} ${destination?.port}`;
+    const expected = this.#expected.get(key);
+    if (expected?.relay === undefined) {
+      // Not sent by us: some local program found the port.
+      this.#options.log.count('uninvited');
+      local.on('error', () => {});
+      local.resetAndDestroy();
+      return;
+    }
+    const { relay } = expected;
+    this.#forget(key, expected);
+    relay.join(local);
+  }
+
+  #forget(key: string, expected: Expected): void {
+    clearTimeout(expected.timer);
+    this.#expected.delete(key);
+  }
+}

@@ -1,0 +1,12 @@
+/**
+ * tcpcrypt: TCP that encrypts itself (RFC 8547, RFC 8548).
+ *
+ * `connect` and `createServer` look and feel like those of node:net. The kernel part must have been loaded once
+ * by root (`tcpcrypt up`); without it connections are plain TCP, or refused in mode `required`.
+ */
+export { ERRORS, type ErrorCode, TcpcryptError } from './errors.js';
+export { type AeadId, AEADS, type TepId, TEPS } from './session/index.js';
+export { type ConnectOptions, connect } from './socket/connect.js';
+export type { EncryptionOptions, Mode } from './socket/options.js';
+export { createServer, type ListenOptions, Server, type ServerOptions } from './socket/server.js';
+export { Socket, type SocketOptions } from './socket/socket.js';

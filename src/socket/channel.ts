@@ -1,0 +1,270 @@
+/**
+ * A TCP connection whose ENO negotiation is over, encrypted or not, without the machinery of streams:
+ * bytes in, bytes out, five call-backs. {@link Socket} makes a Duplex of it, the daemon's relay uses it as it is.
+ *
+ *   new Channel(transport, …)            TCP is established, the ENO outcome known
+ *     → onReady                          usable: the keys are there, or the connection is plain
+ *     → onData* → onEnd                  what the peer sent; onEnd only for an authenticated end (TC-37)
+ *     → onClose(error?)                  always, once, last
+ *   write, end, pause, resume, abort     at any time after onReady; abort also before
+ */
+import type { Socket as TcpSocket } from 'node:net';
+import { type ErrorCode, TcpcryptError } from '../errors.js';
+import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
+import { type AeadId, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
+import type { Encryption } from './options.js';
+
+/** What of {@link Channel} its owner hears of. */
+export interface ChannelHandlers {
+  onReady(): void;
+  onData(data: Uint8Array): void;
+  onEnd(): void;
+  onDrain(): void;
+  /** The connection is gone; `error` unless both directions ended in order. */
+  onClose(error: Error | undefined): void;
+}
+
+export class Channel {
+  readonly #transport: TcpSocket;
+  readonly #handlers: ChannelHandlers;
+  /** undefined: the connection is plain TCP. */
+  readonly #session: Session | undefined;
+  readonly #plainReason: ErrorCode | undefined;
+  readonly #fd: number;
+  #deadline: NodeJS.Timeout | undefined;
+  #ready = false;
+  #endReceived = false;
+  #aborted = false;
+  #error: Error | undefined;
+  #dataReceived = 0;
+  #dataSent = 0;
+
+  /**
+   * @param transport an established connection, made with `allowHalfOpen`, that nobody reads from yet
+   * @param fd        its descriptor
+   */
+  constructor(
+    transport: TcpSocket,
+    fd: number,
+    outcome: EnoOutcome,
+    encryption: Encryption,
+    handlers: ChannelHandlers,
+  ) {
+    this.#transport = transport;
+    this.#handlers = handlers;
+    this.#fd = fd;
+    transport.on('error', (error) => this.#fail(error));
+    transport.on('close', () => this.#closed());
+    transport.on('end', () => this.#handleEnd());
+    transport.on('drain', () => handlers.onDrain());
+
+    const negotiated =
+      outcome.result === 'encrypt' ? negotiatedFromTranscript(outcome.transcript, outcome.role) : outcome;
+    if (negotiated.result === 'plain') {
+      this.#plainReason = negotiated.reason;
+      // A kernel that says "encrypt" and a transcript that says "plain" cannot both be right: never guess (ENO-36).
+      const refuse = encryption.mode === 'required' || outcome.result === 'encrypt';
+      process.nextTick(() => (refuse ? this.abort(notEncrypted(negotiated.reason)) : this.#becomeReady()));
+      return;
+    }
+    this.#session = new Session({ negotiated, ciphers: encryption.ciphers });
+    this.#deadline = setTimeout(
+      () => this.abort(new TcpcryptError('ERR_TCPCRYPT_HANDSHAKE_TIMEOUT')),
+      encryption.handshakeTimeout,
+    );
+    transport.on('data', (chunk) => this.#handleData(chunk));
+    this.#transmit();
+  }
+
+  /** Whether bytes on the wire are encrypted; final from the beginning. */
+  get encrypted(): boolean {
+    return this.#session !== undefined;
+  }
+  /** Why the connection is plain TCP. */
+  get plainReason(): ErrorCode | undefined {
+    return this.#plainReason;
+  }
+  get role(): 'A' | 'B' | undefined {
+    return this.#session?.role;
+  }
+  get tep(): TepId | undefined {
+    return this.#session?.tep;
+  }
+  get cipher(): AeadId | undefined {
+    return this.#session?.cipher;
+  }
+  get resumed(): boolean {
+    return this.#session?.resumed ?? false;
+  }
+  /** 33 bytes (RFC 8548 §3.4), from onReady on. */
+  get sessionId(): Uint8Array | undefined {
+    return this.#session?.sessionId;
+  }
+  get transcript(): Uint8Array | undefined {
+    return this.#session?.transcript;
+  }
+  get peerAware(): boolean | undefined {
+    return this.#session?.peerAware;
+  }
+  /** Bytes of application data. */
+  get dataReceived(): number {
+    return this.#dataReceived;
+  }
+  get dataSent(): number {
+    return this.#dataSent;
+  }
+  get transport(): TcpSocket {
+    return this.#transport;
+  }
+
+  /**
+   * Sends application data, after onReady.
+   * @param written called when the operating system has taken it over
+   * @returns false when the caller should wait for onDrain
+   */
+  write(data: Uint8Array, written?: (error?: Error | null) => void): boolean {
+    this.#dataSent += data.length;
+    if (this.#session === undefined) return this.#transport.write(data, written);
+    this.#session.write(data);
+    return this.#transmit(written);
+  }
+
+  /** Ends our direction: FINp, then TCP FIN. */
+  end(finished?: () => void): void {
+    if (this.#session === undefined) {
+      this.#transport.end(finished);
+      return;
+    }
+    this.#session.end();
+    this.#transmit(finished);
+  }
+
+  /** Starts a new key generation (RFC 8548 §3.8). */
+  rekey(): void {
+    if (this.#session === undefined) return;
+    this.#session.rekey();
+    this.#transmit();
+  }
+
+  pause(): void {
+    this.#transport.pause();
+  }
+
+  resume(): void {
+    this.#transport.resume();
+  }
+
+  /** Resets the connection (RFC 793 ABORT). `error` is what onClose reports; without one, nobody is told of a fault. */
+  abort(error?: Error): void {
+    if (!this.#aborted) this.#error = error;
+    this.#aborted = true;
+    this.#session?.destroy();
+    clearTimeout(this.#deadline);
+    this.#transport.resetAndDestroy();
+  }
+
+  #handleData(chunk: Uint8Array): void {
+    const session = this.#session;
+    if (session === undefined) {
+      this.#dataReceived += chunk.length;
+      this.#handlers.onData(chunk);
+      return;
+    }
+    try {
+      session.handleData(chunk);
+    } catch (error) {
+      this.#deliver(session);
+      this.#fail(error);
+      return;
+    }
+    this.#deliver(session);
+    this.#transmit();
+  }
+
+  #deliver(session: Session): void {
+    for (let event = session.pollEvent(); event !== undefined; event = session.pollEvent()) {
+      switch (event.type) {
+        case 'secure':
+          clearTimeout(this.#deadline);
+          if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId);
+          this.#becomeReady();
+          break;
+        case 'data':
+          this.#dataReceived += event.data.length;
+          this.#handlers.onData(event.data);
+          break;
+        case 'end':
+          this.#endReceived = true;
+          this.#handlers.onEnd();
+          break;
+        case 'rekeyed':
+          break;
+      }
+    }
+  }
+
+  #becomeReady(): void {
+    if (this.#transport.destroyed || this.#ready) return;
+    this.#ready = true;
+    this.#handlers.onReady();
+    if (this.#session === undefined) this.#transport.on('data', (chunk) => this.#handleData(chunk));
+  }
+
+  #handleEnd(): void {
+    if (this.#session === undefined) {
+      this.#endReceived = true;
+      this.#handlers.onEnd();
+      return;
+    }
+    try {
+      this.#session.handleEnd();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Writes what the session has to send; one call of the operating system for all pieces. */
+  #transmit(written?: (error?: Error | null) => void): boolean {
+    const session = this.#session;
+    if (session === undefined || this.#transport.destroyed) {
+      written?.(null);
+      return true;
+    }
+    let pieces: Uint8Array[];
+    try {
+      pieces = session.pollTransmit();
+    } catch (error) {
+      this.#fail(error);
+      written?.(null);
+      return true;
+    }
+    const last = pieces.pop();
+    let flowing = !this.#transport.writableNeedDrain;
+    if (last === undefined) {
+      written?.(null);
+    } else {
+      this.#transport.cork();
+      for (const piece of pieces) this.#transport.write(piece);
+      flowing = this.#transport.write(last, written);
+      this.#transport.uncork();
+    }
+    if (session.transmitEnded && !this.#transport.writableEnded) this.#transport.end();
+    return flowing;
+  }
+
+  #fail(error: unknown): void {
+    this.abort(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  #closed(): void {
+    clearTimeout(this.#deadline);
+    this.#session?.destroy();
+    if (!this.#aborted && this.#session !== undefined && !this.#endReceived) {
+      this.#error = new TcpcryptError('ERR_TCPCRYPT_STREAM_TRUNCATED');
+    }
+    this.#handlers.onClose(this.#error);
+  }
+}
+
+const notEncrypted = (reason: ErrorCode): TcpcryptError =>
+  new TcpcryptError('ERR_TCPCRYPT_NOT_ENCRYPTED', { cause: new TcpcryptError(reason), detail: reason });

@@ -1,0 +1,58 @@
+/** What a connection may be told about encryption, with its defaults; shared by library and daemon. */
+import { TcpcryptError } from '../errors.js';
+import { type AeadId, DEFAULT_CIPHERS, DEFAULT_TEPS, isAeadId, isTepId, type TepId } from '../session/index.js';
+
+/**
+ * `opportunistic`: encrypt when the peer can, otherwise go on as plain TCP.
+ * `required`: refuse a connection that cannot be encrypted. Either way there is no way back to plaintext once
+ * ENO has succeeded.
+ */
+export type Mode = 'opportunistic' | 'required';
+
+export interface EncryptionOptions {
+  readonly mode?: Mode;
+  /** TEP identifiers (RFC 8548 §7), most preferred first; the order matters in role B only. */
+  readonly teps?: readonly TepId[];
+  /** AEAD identifiers (RFC 8548 §7), most preferred first; the order matters in role B only. */
+  readonly ciphers?: readonly AeadId[];
+  /** Milliseconds for the key exchange, counted from the end of the TCP handshake. */
+  readonly handshakeTimeout?: number;
+  /** How many SYN segments carry the ENO option before it is left out, for paths that drop unknown options. */
+  readonly synTries?: number;
+}
+
+export interface Encryption {
+  readonly mode: Mode;
+  readonly teps: readonly TepId[];
+  readonly ciphers: readonly AeadId[];
+  readonly handshakeTimeout: number;
+  readonly synTries: number;
+}
+
+/** Tuned by us, not by the RFCs. */
+export const HANDSHAKE_TIMEOUT = 20_000;
+export const SYN_TRIES = 2;
+
+/** Fills in the defaults. @throws ERR_TCPCRYPT_ARGUMENT */
+export function encryption(options: EncryptionOptions): Encryption {
+  const mode = options.mode ?? 'opportunistic';
+  check(mode === 'opportunistic' || mode === 'required', `mode: ${String(mode)}`);
+  const teps = options.teps ?? DEFAULT_TEPS;
+  check(teps.length > 0 && teps.every(isTepId) && isSet(teps), `teps: ${String(teps)}`);
+  const ciphers = options.ciphers ?? DEFAULT_CIPHERS;
+  check(ciphers.length > 0 && ciphers.every(isAeadId) && isSet(ciphers), `ciphers: ${String(ciphers)}`);
+  const handshakeTimeout = options.handshakeTimeout ?? HANDSHAKE_TIMEOUT;
+  check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), `handshakeTimeout: ${String(handshakeTimeout)}`);
+  const synTries = options.synTries ?? SYN_TRIES;
+  check(isInteger(synTries, 1, 255), `synTries: ${String(synTries)}`);
+  return { mode, teps, ciphers, handshakeTimeout, synTries };
+}
+
+export function check(condition: boolean, detail: string): asserts condition {
+  if (!condition) throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail });
+}
+
+const isInteger = (value: number, min: number, max: number): boolean =>
+  Number.isInteger(value) && value >= min && value <= max;
+
+const isSet = (values: readonly number[]): boolean => new Set(values).size === values.length;
