@@ -1,0 +1,62 @@
+import type { AeadFactory, KeyPair } from '../crypto/index.js';
+import { TcpcryptError } from '../errors.js';
+import { type AeadId, isAeadId, TEPS } from '../wire/index.js';
+import type { Negotiated, NegotiatedResumption } from './negotiation.js';
+import type { ResumableSession } from './resumption.js';
+import { MAX_FRAME_DATA } from './tuning.js';
+
+export interface SessionOptions {
+  readonly negotiated: Negotiated;
+  /** Role A: offered in Init1; role B: accepted, most preferred first (TC-13). 1 to 255 of them. */
+  readonly ciphers?: readonly AeadId[];
+  /** Source of N_A or N_B; default: crypto.randomBytes. */
+  readonly random?: (size: number) => Uint8Array;
+  /** Of the negotiated TEP; default: a fresh one (TC-8). */
+  readonly keyPair?: KeyPair;
+  /** For `negotiated.kind` 'resume', and only then: what was kept. `secret` is copied; erase the original. */
+  readonly resumption?: ResumableSession;
+  /** Keep what the next session of the chain needs, for `takeResumable()` (TC-29). Default: false. */
+  readonly keepResumable?: boolean;
+  /** Most application data in one frame, 1 to 65518. */
+  readonly maxFrameData?: number;
+  /** Bytes sent under one key before the sender rekeys by itself, below 2^53. */
+  readonly rekeyAfterBytes?: number;
+  /** Default: node:crypto. */
+  readonly aead?: AeadFactory;
+}
+
+/** @throws ERR_TCPCRYPT_ARGUMENT */
+export function checkOptions({
+  negotiated,
+  ciphers,
+  keyPair,
+  maxFrameData,
+  rekeyAfterBytes,
+}: SessionOptions): void {
+  const reject = (detail: string): never => {
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail });
+  };
+  if (ciphers !== undefined && (ciphers.length < 1 || ciphers.length > 255 || !ciphers.every(isAeadId)))
+    reject('ciphers: 1 to 255 identifiers of AEAD algorithms');
+  if (keyPair !== undefined && keyPair.curve !== TEPS[negotiated.tep].curve)
+    reject('keyPair: of another TEP');
+  if (
+    maxFrameData !== undefined &&
+    !(Number.isInteger(maxFrameData) && maxFrameData >= 1 && maxFrameData <= MAX_FRAME_DATA)
+  )
+    reject(`maxFrameData: 1 to ${MAX_FRAME_DATA}`);
+  if (rekeyAfterBytes !== undefined && !(rekeyAfterBytes >= 1 && rekeyAfterBytes <= Number.MAX_SAFE_INTEGER))
+    reject('rekeyAfterBytes: 1 to 2^53 - 1');
+}
+
+/** @throws ERR_TCPCRYPT_ARGUMENT */
+export function checkResumption(
+  { tep }: NegotiatedResumption,
+  kept: ResumableSession | undefined,
+): ResumableSession {
+  if (kept === undefined || kept.tep !== tep)
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+      detail: 'resumption: of the negotiated TEP, and required',
+    });
+  return kept;
+}
