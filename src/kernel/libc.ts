@@ -9,9 +9,12 @@ import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 import { TcpcryptError } from '../errors.js';
 
+export const AF_UNSPEC = 0;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
+/** linux/netlink.h: the protocol number under AF_NETLINK. */
+export const NETLINK_NETFILTER = 12;
 export const SOCK_STREAM = 1;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
@@ -24,6 +27,7 @@ export const SOL_IPV6 = 41;
 export const SO_REUSEADDR = 2;
 export const SO_RCVBUF = 8;
 export const SO_REUSEPORT = 15;
+export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
 export const SO_NETNS_COOKIE = 71;
 export const IP_TRANSPARENT = 19;
@@ -37,8 +41,10 @@ export const ENOENT = 2;
 export const EINTR = 4;
 export const EAGAIN = 11;
 export const EACCES = 13;
+export const EBUSY = 16;
 export const EINVAL = 22;
 export const ENOPROTOOPT = 92;
+export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
 export const ENOBUFS = 105;
 export const EISCONN = 106;
@@ -51,6 +57,7 @@ const c = {
   socket: libc.func('int socket(int, int, int)'),
   close: libc.func('int close(int)'),
   bind: libc.func('int bind(int, const void *, uint32_t)'),
+  connect: libc.func('int connect(int, const void *, uint32_t)'),
   listen: libc.func('int listen(int, int)'),
   setsockopt: libc.func('int setsockopt(int, int, int, const void *, uint32_t)'),
   getsockopt: libc.func('int getsockopt(int, int, int, void *, void *)'),
@@ -89,6 +96,10 @@ export const bind = (fd: number, address: Uint8Array): void => {
 /** `bind(2)`; returns 0 or -errno. */
 export const tryBind = (fd: number, address: Uint8Array): number =>
   c.bind(fd, address, address.length) < 0 ? -koffi.errno() : 0;
+
+/** `connect(2)`; returns 0 or -errno (-EINPROGRESS on a non-blocking stream socket). */
+export const tryConnect = (fd: number, address: Uint8Array): number =>
+  c.connect(fd, address, address.length) < 0 ? -koffi.errno() : 0;
 
 /** `listen(2)`. */
 export const listen = (fd: number, backlog: number): void => {

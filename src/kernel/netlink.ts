@@ -1,0 +1,221 @@
+/**
+ * The netlink messages of NFQUEUE (linux/netlink.h, linux/netfilter/nfnetlink_queue.h).
+ *
+ * A datagram holds one or more messages, each padded to 4 bytes:
+ *
+ *   nlmsghdr   u32 length (header included) · u16 type · u16 flags · u32 sequence · u32 port      host order
+ *   nfgenmsg   u8 family · u8 version (0) · u16 resource: the queue number                        big-endian
+ *   attributes u16 length (these 4 bytes included) · u16 type, in host order · value, padded to 4
+ *
+ * Attribute values of NFQUEUE are big-endian. "Host order" is little-endian here, as in sockaddr.ts.
+ */
+import { AF_UNSPEC } from './libc.js';
+
+// linux/netlink.h
+const NLMSG_ERROR = 2;
+const NLM_F_REQUEST = 0x01;
+const NLM_F_ACK = 0x04;
+/** Two flag bits of an attribute type: nested, and network byte order. */
+const NLA_TYPE_MASK = 0x3fff;
+
+// linux/netfilter/nfnetlink.h: a message type is the subsystem and, below it, that subsystem's own number.
+const NFNL_SUBSYS_QUEUE = 3 << 8;
+const NFQNL_MSG_PACKET = NFNL_SUBSYS_QUEUE | 0;
+const NFQNL_MSG_VERDICT = NFNL_SUBSYS_QUEUE | 1;
+const NFQNL_MSG_CONFIG = NFNL_SUBSYS_QUEUE | 2;
+const NFQNL_MSG_VERDICT_BATCH = NFNL_SUBSYS_QUEUE | 3;
+
+// linux/netfilter/nfnetlink_queue.h
+const NFQA_PACKET_HDR = 1;
+const NFQA_VERDICT_HDR = 2;
+const NFQA_MARK = 3;
+const NFQA_PAYLOAD = 10;
+const NFQA_UID = 16;
+const NFQA_CFG_CMD = 1;
+const NFQA_CFG_PARAMS = 2;
+const NFQA_CFG_QUEUE_MAXLEN = 3;
+const NFQA_CFG_MASK = 4;
+const NFQA_CFG_FLAGS = 5;
+const NFQNL_CFG_CMD_BIND = 1;
+const NFQNL_CFG_CMD_UNBIND = 2;
+const NFQNL_COPY_PACKET = 2;
+/** A full queue lets further packets pass instead of dropping them. */
+const NFQA_CFG_F_FAIL_OPEN = 1 << 0;
+/** Packets come with the user and group of their socket. */
+const NFQA_CFG_F_UID_GID = 1 << 3;
+
+export const NF_DROP = 0;
+export const NF_ACCEPT = 1;
+
+const NLMSGHDR_LENGTH = 16;
+const NFGENMSG_LENGTH = 4;
+const NLATTR_LENGTH = 4;
+
+const align = (length: number): number => (length + 3) & ~3;
+
+// --- What we send -----------------------------------------------------------------------------------------
+
+export interface QueueConfiguration {
+  readonly queue: number;
+  /** How many bytes of each packet come to us. */
+  readonly copyBytes: number;
+  /** How many packets the kernel holds at most. */
+  readonly maxHeld: number;
+  /** What becomes of packets beyond that. */
+  readonly whenFull: 'accept' | 'drop';
+}
+
+/**
+ * Binds a queue to the socket that sends this. All settings ride in one message, as a queue that is bound
+ * but has no copy mode yet drops what it gets. The kernel acknowledges.
+ *
+ *   CFG_CMD           u8 command · u8 0 · u16 protocol family (0, unused since Linux 3.8)
+ *   CFG_PARAMS        u32 bytes to copy · u8 copy mode
+ *   CFG_QUEUE_MAXLEN  u32;  CFG_FLAGS u32;  CFG_MASK u32: which flags are meant
+ */
+export function bindMessage(configuration: QueueConfiguration, sequence: number): Buffer {
+  const { queue, copyBytes, maxHeld, whenFull } = configuration;
+  const parameters = Buffer.alloc(5);
+  parameters.writeUInt32BE(copyBytes, 0);
+  parameters.writeUInt8(NFQNL_COPY_PACKET, 4);
+  const flags = NFQA_CFG_F_UID_GID | (whenFull === 'accept' ? NFQA_CFG_F_FAIL_OPEN : 0);
+  return message(NFQNL_MSG_CONFIG, NLM_F_REQUEST | NLM_F_ACK, sequence, queue, [
+    attribute(NFQA_CFG_CMD, Buffer.from([NFQNL_CFG_CMD_BIND, 0, 0, 0])),
+    attribute(NFQA_CFG_PARAMS, parameters),
+    attribute(NFQA_CFG_QUEUE_MAXLEN, uint32(maxHeld)),
+    attribute(NFQA_CFG_FLAGS, uint32(flags)),
+    attribute(NFQA_CFG_MASK, uint32(NFQA_CFG_F_UID_GID | NFQA_CFG_F_FAIL_OPEN)),
+  ]);
+}
+
+/** Gives the queue back. The kernel drops what is still held. */
+export function unbindMessage(queue: number): Buffer {
+  return message(NFQNL_MSG_CONFIG, NLM_F_REQUEST, 0, queue, [
+    attribute(NFQA_CFG_CMD, Buffer.from([NFQNL_CFG_CMD_UNBIND, 0, 0, 0])),
+  ]);
+}
+
+/** What becomes of one packet: VERDICT_HDR is u32 verdict · u32 packet id. `mark` replaces the whole mark. */
+export function verdictMessage(queue: number, verdict: number, id: number, mark: number | undefined): Buffer {
+  const attributes = [attribute(NFQA_VERDICT_HDR, uint32(verdict, id))];
+  if (mark !== undefined) attributes.push(attribute(NFQA_MARK, uint32(mark)));
+  return message(NFQNL_MSG_VERDICT, NLM_F_REQUEST, 0, queue, attributes);
+}
+
+/** The same verdict for all held packets up to and including `lastId` (compared as signed difference). */
+export function verdictBatchMessage(queue: number, verdict: number, lastId: number): Buffer {
+  return message(NFQNL_MSG_VERDICT_BATCH, NLM_F_REQUEST, 0, queue, [
+    attribute(NFQA_VERDICT_HDR, uint32(verdict, lastId)),
+  ]);
+}
+
+function message(
+  type: number,
+  flags: number,
+  sequence: number,
+  queue: number,
+  attributes: readonly Buffer[],
+): Buffer {
+  const length = attributes.reduce((sum, a) => sum + a.length, NLMSGHDR_LENGTH + NFGENMSG_LENGTH);
+  const bytes = Buffer.alloc(length);
+  bytes.writeUInt32LE(length, 0);
+  bytes.writeUInt16LE(type, 4);
+  bytes.writeUInt16LE(flags, 6);
+  bytes.writeUInt32LE(sequence, 8);
+  bytes.writeUInt8(AF_UNSPEC, NLMSGHDR_LENGTH);
+  bytes.writeUInt16BE(queue, NLMSGHDR_LENGTH + 2);
+  let offset = NLMSGHDR_LENGTH + NFGENMSG_LENGTH;
+  for (const a of attributes) offset += a.copy(bytes, offset);
+  return bytes;
+}
+
+function attribute(type: number, value: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(align(NLATTR_LENGTH + value.length));
+  bytes.writeUInt16LE(NLATTR_LENGTH + value.length, 0);
+  bytes.writeUInt16LE(type, 2);
+  bytes.set(value, NLATTR_LENGTH);
+  return bytes;
+}
+
+function uint32(...values: number[]): Buffer {
+  const bytes = Buffer.alloc(values.length * 4);
+  values.forEach((value, i) => {
+    bytes.writeUInt32BE(value >>> 0, i * 4);
+  });
+  return bytes;
+}
+
+// --- What we receive --------------------------------------------------------------------------------------
+
+export interface PacketMessage {
+  readonly kind: 'packet';
+  readonly id: number;
+  readonly mark: number;
+  /** The user whose socket sent it; undefined where the packet belongs to no local socket. */
+  readonly uid: number | undefined;
+  /** The packet from its IP header on, cut off at the configured length; a copy. */
+  readonly payload: Buffer;
+}
+
+/** Acknowledgement (`errno` 0) or refusal (positive) of the message that we sent under `sequence`. */
+export interface StatusMessage {
+  readonly kind: 'status';
+  readonly errno: number;
+  readonly sequence: number;
+}
+
+export type NetlinkMessage = PacketMessage | StatusMessage;
+
+/** The messages of one datagram. Messages of other types and ill-formed ones are left out: nothing to do about them. */
+export function parseMessages(datagram: Buffer): NetlinkMessage[] {
+  const messages: NetlinkMessage[] = [];
+  let offset = 0;
+  while (offset + NLMSGHDR_LENGTH <= datagram.length) {
+    const length = datagram.readUInt32LE(offset);
+    if (length < NLMSGHDR_LENGTH || offset + length > datagram.length) break;
+    const type = datagram.readUInt16LE(offset + 4);
+    const body = datagram.subarray(offset + NLMSGHDR_LENGTH, offset + length);
+    const parsed =
+      type === NFQNL_MSG_PACKET ? parsePacket(body) : type === NLMSG_ERROR ? parseStatus(body) : undefined;
+    if (parsed !== undefined) messages.push(parsed);
+    offset += align(length);
+  }
+  return messages;
+}
+
+/** nlmsgerr: i32 error (0 or -errno) · the nlmsghdr that it answers. */
+function parseStatus(body: Buffer): StatusMessage | undefined {
+  if (body.length < 4 + NLMSGHDR_LENGTH) return undefined;
+  return { kind: 'status', errno: -body.readInt32LE(0), sequence: body.readUInt32LE(4 + 8) };
+}
+
+/** PACKET_HDR is u32 packet id · u16 ethertype · u8 hook; MARK and UID are u32, absent where there is none. */
+function parsePacket(body: Buffer): PacketMessage | undefined {
+  let id: number | undefined;
+  let mark = 0;
+  let uid: number | undefined;
+  let payload: Buffer | undefined;
+  let offset = NFGENMSG_LENGTH;
+  while (offset + NLATTR_LENGTH <= body.length) {
+    const length = body.readUInt16LE(offset);
+    if (length < NLATTR_LENGTH || offset + length > body.length) return undefined;
+    const value = body.subarray(offset + NLATTR_LENGTH, offset + length);
+    switch (body.readUInt16LE(offset + 2) & NLA_TYPE_MASK) {
+      case NFQA_PACKET_HDR:
+        if (value.length >= 4) id = value.readUInt32BE(0);
+        break;
+      case NFQA_MARK:
+        if (value.length >= 4) mark = value.readUInt32BE(0);
+        break;
+      case NFQA_UID:
+        if (value.length >= 4) uid = value.readUInt32BE(0);
+        break;
+      case NFQA_PAYLOAD:
+        payload = Buffer.from(value);
+        break;
+    }
+    offset += align(length);
+  }
+  if (id === undefined) return undefined;
+  return { kind: 'packet', id, mark, uid, payload: payload ?? Buffer.alloc(0) };
+}

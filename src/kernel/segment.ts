@@ -1,0 +1,114 @@
+/** A checked reader for the IP and TCP headers of one captured segment (RFC 791, RFC 8200, RFC 9293 §3.1). */
+import { addressText } from './sockaddr.js';
+
+export interface Segment {
+  readonly family: 'ipv4' | 'ipv6';
+  readonly source: string;
+  readonly destination: string;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  /** ECE, CWR, PSH and URG are left out: an ECN SYN carries the first two and is a SYN like any other. */
+  readonly flags: {
+    readonly syn: boolean;
+    readonly ack: boolean;
+    readonly rst: boolean;
+    readonly fin: boolean;
+  };
+  /** The area of the TCP options, a view into the packet. */
+  readonly options: Uint8Array;
+  /** Bytes of data that the segment carries by its IP header, captured or not. */
+  readonly payloadLength: number;
+}
+
+const IPV4_HEADER_LENGTH = 20;
+const IPV6_HEADER_LENGTH = 40;
+const TCP_HEADER_LENGTH = 20;
+const PROTOCOL_TCP = 6;
+/** RFC 8200 §4: the extension headers that may stand before TCP, apart from the fragment header. */
+const HOP_BY_HOP = 0;
+const ROUTING = 43;
+const DESTINATION_OPTIONS = 60;
+
+const FIN = 0x01;
+const SYN = 0x02;
+const RST = 0x04;
+const ACK = 0x10;
+
+/**
+ * Reads a packet that begins with its IP header and holds at least all headers; data may be cut off.
+ * Undefined for everything that is not a whole TCP segment: other protocols, fragments, truncated headers,
+ * lengths that contradict each other.
+ */
+export function readSegment(packet: Uint8Array): Segment | undefined {
+  const view = Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
+  const ip = view.length === 0 ? undefined : view.readUInt8(0) >> 4 === 4 ? readIPv4(view) : readIPv6(view);
+  if (ip === undefined || view.length < ip.headerLength + TCP_HEADER_LENGTH) return undefined;
+
+  const tcp = view.subarray(ip.headerLength);
+  const tcpHeaderLength = (tcp.readUInt8(12) >> 4) * 4;
+  const payloadLength = ip.totalLength - ip.headerLength - tcpHeaderLength;
+  if (tcpHeaderLength < TCP_HEADER_LENGTH || tcpHeaderLength > tcp.length || payloadLength < 0)
+    return undefined;
+
+  const flags = tcp.readUInt8(13);
+  return {
+    family: ip.family,
+    source: ip.source,
+    destination: ip.destination,
+    sourcePort: tcp.readUInt16BE(0),
+    destinationPort: tcp.readUInt16BE(2),
+    flags: {
+      syn: (flags & SYN) !== 0,
+      ack: (flags & ACK) !== 0,
+      rst: (flags & RST) !== 0,
+      fin: (flags & FIN) !== 0,
+    },
+    options: tcp.subarray(TCP_HEADER_LENGTH, tcpHeaderLength),
+    payloadLength,
+  };
+}
+
+interface IpHeader {
+  readonly family: 'ipv4' | 'ipv6';
+  readonly source: string;
+  readonly destination: string;
+  /** Up to the TCP header, extension headers included. */
+  readonly headerLength: number;
+  /** Of the whole packet as the IP header states it. */
+  readonly totalLength: number;
+}
+
+function readIPv4(packet: Buffer): IpHeader | undefined {
+  if (packet.length < IPV4_HEADER_LENGTH) return undefined;
+  const headerLength = (packet.readUInt8(0) & 0x0f) * 4;
+  // "More fragments" and the offset; "don't fragment" may be set or not.
+  const fragment = packet.readUInt16BE(6) & 0x3fff;
+  if (headerLength < IPV4_HEADER_LENGTH || fragment !== 0 || packet.readUInt8(9) !== PROTOCOL_TCP)
+    return undefined;
+  return {
+    family: 'ipv4',
+    source: packet.subarray(12, 16).join('.'),
+    destination: packet.subarray(16, 20).join('.'),
+    headerLength,
+    totalLength: packet.readUInt16BE(2),
+  };
+}
+
+function readIPv6(packet: Buffer): IpHeader | undefined {
+  if (packet.length < IPV6_HEADER_LENGTH || packet.readUInt8(0) >> 4 !== 6) return undefined;
+  let next = packet.readUInt8(6);
+  let headerLength = IPV6_HEADER_LENGTH;
+  while (next === HOP_BY_HOP || next === ROUTING || next === DESTINATION_OPTIONS) {
+    if (packet.length < headerLength + 2) return undefined;
+    next = packet.readUInt8(headerLength);
+    headerLength += (packet.readUInt8(headerLength + 1) + 1) * 8;
+  }
+  if (next !== PROTOCOL_TCP) return undefined;
+  return {
+    family: 'ipv6',
+    source: addressText(packet.subarray(8, 24)),
+    destination: addressText(packet.subarray(24, 40)),
+    headerLength,
+    totalLength: IPV6_HEADER_LENGTH + packet.readUInt16BE(4),
+  };
+}

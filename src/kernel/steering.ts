@@ -1,0 +1,318 @@
+/**
+ * The firewall rules and routes that bring handshakes of unmodified programs to the daemon, and their exact
+ * inverse. Established connections of others never meet a rule of ours that does more than look at a mark.
+ *
+ * What there is while installed, all in the network namespace of this process:
+ *
+ *   iptables/ip6tables, table raw     one rule: new outbound SYNs are held in an NFQUEUE
+ *   nft table inet tcpcrypt           everything else, see {@link ruleset}
+ *   ip rule, ip route (v4 and v6)     packets with mark LOCAL_DELIVERY go to this machine, whatever their address
+ *
+ * One rule needs iptables, as not every kernel has the nft expression "queue". It stands in `raw` and at the
+ * end of it: there, a SYN is held before connection tracking and before the administrator's own rules in
+ * `mangle`, `nat` and `filter`, so it traverses all of those, once, after the verdict. (A verdict ends the
+ * chain that asked for it: in `mangle`, a rule of ours would hide the SYN from the rules after it.) What the
+ * administrator exempts from connection tracking in `raw` cannot be redirected, and is left alone.
+ *
+ * If the daemon dies, nothing hangs: no queue, and `--queue-bypass` lets SYNs pass; no transparent listener,
+ * and `tproxy` lets them pass to the real server.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { TcpcryptError } from '../errors.js';
+
+/**
+ * Our bits of the packet mark (`SO_MARK`, `meta mark`). All tests and settings are masked by exactly one of
+ * them, so other users of the mark keep their bits.
+ */
+export const MARK = {
+  /** `SO_MARK` of the daemon's own sockets: their SYNs are never held. */
+  DAEMON_SOCKET: 0x01000000,
+  /** Verdict: this SYN goes to the daemon's relay port. */
+  REDIRECT: 0x02000000,
+  /** `sk_mark` of listening sockets that negotiate ENO themselves: never steered to the daemon. */
+  LISTENER_SPEAKS_ENO: 0x04000000,
+  /** Routed to this machine whatever the destination: the daemon's leg to the local server (see below). */
+  LOCAL_DELIVERY: 0x08000000,
+  /** Verdict: this SYN is answered with RST. */
+  REFUSE: 0x10000000,
+} as const;
+
+/** TCP-ENO's option kind (RFC 8547 §4.1). */
+const ENO_KIND = 69;
+/** The nft table and, as its comment, the iptables rule bear this name. */
+const NAME = 'tcpcrypt';
+/** The iptables table of the one rule, and its chain. */
+const QUEUE_TABLE = 'raw';
+const QUEUE_CHAIN = 'OUTPUT';
+/** Number of our routing table, after RFC 8547, and priority of the rule that leads to it: right after `local` (0). */
+const ROUTING_TABLE = 8547;
+const RULE_PRIORITY = 69;
+/** `-m multiport` takes 15 ports; several such matches in one rule are all required. */
+const MULTIPORT_MAX = 15;
+
+const FAMILIES = [
+  { name: 'ipv4', nft: 'ip', ip: '-4', iptables: 'iptables', loopback: '127.0.0.1' },
+  { name: 'ipv6', nft: 'ip6', ip: '-6', iptables: 'ip6tables', loopback: '[::1]' },
+] as const;
+type Family = (typeof FAMILIES)[number];
+
+export interface SteeringOptions {
+  /** The NFQUEUE that gets outbound SYNs. Without a process at the queue they pass. */
+  readonly queue: number;
+  /** Where SYNs with mark REDIRECT go: a listener on 127.0.0.1 and ::1. `SO_ORIGINAL_DST` tells the destination. */
+  readonly relayPort: number;
+  /**
+   * Where inbound SYNs with ENO go: a listener on 127.0.0.1 and ::1 with IP_TRANSPARENT. The local address of
+   * what it accepts is the destination that the client meant.
+   */
+  readonly inboundPort: number;
+  /** Destination ports that are left alone in both directions. */
+  readonly exceptPorts?: readonly number[];
+  /** Default: whether this network namespace has IPv6. */
+  readonly ipv6?: boolean;
+}
+
+/**
+ * Steering, installed. The order that lets no SYN hang: open the queue, listen on both ports, start a Guard
+ * with {@link uninstallScript}, then install; at the end close the queue first.
+ */
+export class Steering {
+  /**
+   * Installs all rules and routes, or none. What a daemon that was killed left behind is removed first.
+   * @throws ERR_TCPCRYPT_PERMISSION without CAP_NET_ADMIN; ERR_TCPCRYPT_KERNEL_FEATURE, with the words of the
+   * tool, when a tool is missing or refuses.
+   */
+  static install(options: SteeringOptions): Steering {
+    checkOptions(options);
+    const families = FAMILIES.filter((f) => f.name === 'ipv4' || (options.ipv6 ?? hasIPv6()));
+    Steering.removeLeftovers();
+    try {
+      run('nft', ['-f', '-'], ruleset(options, families));
+      for (const family of families) {
+        run('ip', [family.ip, 'route', 'add', ...LOCAL_ROUTE]);
+        run('ip', [family.ip, 'rule', 'add', ...LOCAL_RULE]);
+      }
+      // Last, as from here on packets are held.
+      for (const family of families) run(family.iptables, queueRule(options));
+    } catch (error) {
+      Steering.removeLeftovers();
+      throw error;
+    }
+    return new Steering();
+  }
+
+  /**
+   * Removes everything of ours from this network namespace, whoever installed it; says what there was.
+   * @throws ERR_TCPCRYPT_PERMISSION, ERR_TCPCRYPT_KERNEL_FEATURE when something of ours refuses to go.
+   */
+  static removeLeftovers(): string[] {
+    return run('/bin/sh', ['-s'], uninstallScript()).split('\n').filter(Boolean);
+  }
+
+  private constructor() {}
+
+  /** The exact inverse of {@link install}. Packets that an NfQueue still holds may be dropped: close it first. */
+  uninstall(): void {
+    Steering.removeLeftovers();
+  }
+}
+
+/**
+ * A POSIX shell script that removes what {@link Steering.install} installed, and prints a line for each thing
+ * that was there. For a Guard: it needs nothing but the tools, as all it has to know stands in the kernel.
+ * It can be run at any time, any number of times, also when it was interrupted.
+ *
+ * iptables creates its nft table and chain when it needs them and leaves them, empty. Which of them were not
+ * there before is remembered as an empty chain of our own table, named `created_…`; those are deleted again
+ * if nobody else has put a rule there.
+ */
+export function uninstallScript(): string {
+  return `
+PATH=\${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
+set -f
+status=0
+remove() { # remove WHAT COMMAND...
+  what=$1
+  shift
+  if "$@"; then echo "$what"; else status=1; return 1; fi
+}
+only_empty_chains() { # only_empty_chains table|chain FAMILY NAME...: it exists, and nobody has put anything there
+  content=$(nft list "$@" 2>/dev/null) &&
+    ! printf '%s\\n' "$content" | grep -Evq '^(table .*[{]|[[:space:]]chain (PREROUTING|OUTPUT) [{]|[[:space:]]*type .*; policy accept;|[[:space:]]*[}]|#.*|)$'
+}
+remove_queue_rule() { # remove_queue_rule IPTABLES NFT-FAMILY
+  command -v "$1" >/dev/null || return 0
+  while
+    rule=$("$1" -w -t ${QUEUE_TABLE} -S ${QUEUE_CHAIN} 2>/dev/null |
+      sed -n '/--comment "*${NAME}"* /{s/"//g;s/^-A/-D/p;q;}')
+    [ -n "$rule" ]
+  do
+    remove "$1 rule" "$1" -w -t ${QUEUE_TABLE} $rule || break
+  done
+  if nft list chain inet ${NAME} ${createdTable('$2')} >/dev/null 2>&1; then
+    only_empty_chains table "$2" ${QUEUE_TABLE} && remove "nft table $2 ${QUEUE_TABLE}" nft delete table "$2" ${QUEUE_TABLE}
+  elif nft list chain inet ${NAME} ${createdChain('$2')} >/dev/null 2>&1; then
+    only_empty_chains chain "$2" ${QUEUE_TABLE} ${QUEUE_CHAIN} &&
+      remove "nft chain $2 ${QUEUE_TABLE} ${QUEUE_CHAIN}" nft delete chain "$2" ${QUEUE_TABLE} ${QUEUE_CHAIN}
+  fi
+}
+remove_routes() { # remove_routes -4|-6
+  while ip "$1" rule show 2>/dev/null | grep -q '^${RULE_PRIORITY}:.* fwmark ${hex(MARK.LOCAL_DELIVERY)}/${hex(MARK.LOCAL_DELIVERY)} lookup ${ROUTING_TABLE}'; do
+    remove "ip $1 rule" ip "$1" rule del ${LOCAL_RULE.join(' ')} || break
+  done
+  if ip "$1" route show table ${ROUTING_TABLE} 2>/dev/null | grep -q '^local default dev lo'; then
+    remove "ip $1 route" ip "$1" route del ${LOCAL_ROUTE.join(' ')}
+  fi
+}
+${FAMILIES.map((f) => `remove_queue_rule ${f.iptables} ${f.nft}\nremove_routes ${f.ip}`).join('\n')}
+if nft list table inet ${NAME} >/dev/null 2>&1; then
+  remove "nft table inet ${NAME}" nft delete table inet ${NAME}
+fi
+[ "$status" = 0 ]
+`;
+}
+
+const hex = (mark: number): string => `0x${mark.toString(16)}`;
+const createdTable = (nftFamily: string): string => `created_table_${nftFamily}_${QUEUE_TABLE}`;
+const createdChain = (nftFamily: string): string => `created_chain_${nftFamily}_${QUEUE_TABLE}`;
+
+const LOCAL_ROUTE = ['local', 'default', 'dev', 'lo', 'table', String(ROUTING_TABLE)];
+const LOCAL_RULE = [
+  ...['priority', String(RULE_PRIORITY)],
+  ...['fwmark', `${hex(MARK.LOCAL_DELIVERY)}/${hex(MARK.LOCAL_DELIVERY)}`],
+  ...['lookup', String(ROUTING_TABLE)],
+];
+
+/** Holds the first SYN of outbound connections. */
+function queueRule({ queue, exceptPorts = [] }: SteeringOptions): string[] {
+  const exceptions: string[] = [];
+  for (let i = 0; i < exceptPorts.length; i += MULTIPORT_MAX)
+    exceptions.push('-m', 'multiport', '!', '--dports', exceptPorts.slice(i, i + MULTIPORT_MAX).join(','));
+  return [
+    ...['-w', '-t', QUEUE_TABLE, '-A', QUEUE_CHAIN],
+    ...['!', '-o', 'lo', '-p', 'tcp'],
+    // ECE and CWR are not looked at: an ECN SYN carries both.
+    ...['--tcp-flags', 'FIN,SYN,RST,ACK', 'SYN'],
+    // Programs that speak ENO themselves.
+    ...['!', '--tcp-option', String(ENO_KIND)],
+    ...['-m', 'mark', '--mark', `0/${hex(MARK.DAEMON_SOCKET)}`],
+    ...['-m', 'conntrack', '!', '--ctstate', 'UNTRACKED'],
+    ...exceptions,
+    ...['-m', 'comment', '--comment', NAME],
+    ...['-j', 'NFQUEUE', '--queue-num', String(queue), '--queue-bypass'],
+  ];
+}
+
+/**
+ * Our nft table.
+ *
+ * The leg to the local server: the daemon, having accepted a steered connection, connects to the real server
+ * on this machine from the client's address (IP_TRANSPARENT), so that the server sees its client. What the
+ * server answers is addressed to the client and would leave the machine; connection tracking knows that it
+ * belongs to this leg, and the mark routes it back to the daemon's socket.
+ */
+function ruleset(options: SteeringOptions, families: readonly Family[]): string {
+  const { relayPort, inboundPort, exceptPorts = [] } = options;
+  const has = (mark: number): string => `meta mark & ${hex(mark)} != 0`;
+  const except = [...new Set([...exceptPorts, relayPort, inboundPort])];
+  return `
+table inet ${NAME} {
+${families.map(createdMemo).join('')}
+  # Verdict REDIRECT. Before the nat chains of others (-100): the first one decides.
+  chain redirect_output {
+    type nat hook output priority -101; policy accept;
+    meta l4proto tcp ${has(MARK.REDIRECT)} redirect to :${relayPort}
+  }
+
+  # Verdict REFUSE, and what was to be redirected but was not, as that must not go out in plaintext.
+  chain refuse_output {
+    type filter hook output priority 10; policy accept;
+    meta l4proto tcp ${has(MARK.REFUSE)} reject with tcp reset
+    ${has(MARK.REDIRECT)} tcp dport != ${relayPort} reject with tcp reset
+  }
+
+  # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
+  # "socket wildcard" is true or false only where there is such a socket.
+  chain steer_prerouting {
+    type filter hook prerouting priority -150; policy accept;
+    iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
+      tcp dport != { ${except.join(', ')} } fib daddr type local \\
+      socket wildcard { 0, 1 } socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+  }
+  # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
+  chain steer {
+${families.map((f) => `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${inboundPort} accept\n`).join('')}  }
+
+  # The leg to the local server: remembered before, and answers marked after, the mangle chains of others (-150).
+  chain remember_leg_output {
+    type filter hook output priority -151; policy accept;
+    ${has(MARK.LOCAL_DELIVERY)} ct direction original ct mark set ct mark | ${hex(MARK.LOCAL_DELIVERY)}
+  }
+  chain route_leg_output {
+    type route hook output priority -149; policy accept;
+    ct mark & ${hex(MARK.LOCAL_DELIVERY)} != 0 ct direction reply meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
+  }
+}
+`;
+}
+
+/** Remembers what iptables is about to create; see {@link uninstallScript}. */
+function createdMemo({ nft }: Family): string {
+  if (!exists('table', nft, QUEUE_TABLE)) return `  chain ${createdTable(nft)} {}\n`;
+  if (!exists('chain', nft, QUEUE_TABLE, QUEUE_CHAIN)) return `  chain ${createdChain(nft)} {}\n`;
+  return '';
+}
+
+function exists(...what: string[]): boolean {
+  try {
+    run('nft', ['list', ...what]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether IPv6 is compiled in and not switched off for `lo`, where our route goes. */
+function hasIPv6(): boolean {
+  const disabled = '/proc/sys/net/ipv6/conf/lo/disable_ipv6';
+  return existsSync(disabled) && readFileSync(disabled, 'utf8').trim() === '0';
+}
+
+function checkOptions({ queue, relayPort, inboundPort, exceptPorts = [] }: SteeringOptions): void {
+  for (const port of [relayPort, inboundPort, ...exceptPorts])
+    if (!Number.isInteger(port) || port < 1 || port > 0xffff)
+      throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a port: ${port}` });
+  if (!Number.isInteger(queue) || queue < 0 || queue > 0xffff)
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a queue number: ${queue}` });
+}
+
+/** Runs a tool with `input` on its standard input; returns what it prints. */
+function run(tool: string, args: readonly string[], input = ''): string {
+  try {
+    return execFileSync(tool, args, {
+      input,
+      encoding: 'utf8',
+      stdio: 'pipe',
+      // Not everybody's PATH leads to the administrator's tools.
+      env: { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH || '/usr/bin:/bin'}:/usr/sbin:/sbin` },
+    });
+  } catch (cause) {
+    throw toolError(tool, cause);
+  }
+}
+
+function toolError(tool: string, cause: unknown): TcpcryptError {
+  const { code, stderr } = cause as { code?: unknown; stderr?: unknown };
+  if (code === 'ENOENT')
+    return new TcpcryptError('ERR_TCPCRYPT_KERNEL_FEATURE', {
+      detail: `${tool} is missing: install the packages nftables, iptables and iproute2`,
+      cause,
+    });
+  const words = typeof stderr === 'string' ? stderr.trim() : String(cause);
+  const denied = /not permitted|permission denied|must be root/i.test(words);
+  return new TcpcryptError(denied ? 'ERR_TCPCRYPT_PERMISSION' : 'ERR_TCPCRYPT_KERNEL_FEATURE', {
+    detail: `${tool}: ${words}`,
+    cause,
+  });
+}
