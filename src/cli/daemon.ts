@@ -1,8 +1,7 @@
 /** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
 import { type Command, InvalidArgumentError } from 'commander';
 import { pino } from 'pino';
-import { Daemon } from '../daemon/daemon.js';
-import { DEFAULT_QUEUE } from '../kernel/steering.js';
+import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
 
 interface Flags {
   readonly queue: number;

@@ -10,13 +10,16 @@ import type { Logger } from 'pino';
 import { TcpcryptError } from '../errors.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
-import { DEFAULT_QUEUE, Steering } from '../kernel/steering.js';
+import { Steering, uninstallScript } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
 import { type EncryptionOptions, encryption } from '../socket/options.js';
 import { ConnectionLog } from './connection-log.js';
 import { Inbound } from './inbound.js';
 import { Outbound } from './outbound.js';
 import { PathMemory } from './path-memory.js';
+
+/** NFQUEUE number: RFC 8547. */
+export const DEFAULT_QUEUE = 8547;
 
 export interface DaemonOptions extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout'> {
   readonly logger: Logger;
@@ -68,7 +71,7 @@ export class Daemon {
     try {
       inbound = await Inbound.open({ encryption: wanted, truePeers, log });
       const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts };
-      guard = new Guard(Steering.uninstallScript());
+      guard = new Guard(uninstallScript());
       const steering = Steering.install(rules);
       return new Daemon({ outbound, inbound, steering, guard, log, memory });
     } catch (error) {

@@ -11,7 +11,7 @@
  * The server sees the client's real address: the packets carry it (so that nothing that trusts 127.0.0.1 is
  * fooled), and accept() and getpeername() report its port too.
  */
-import { createServer, type Server, Socket as TcpSocket } from 'node:net';
+import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
 import { enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
@@ -19,7 +19,7 @@ import { MARK } from '../kernel/steering.js';
 import type { TruePeers } from '../kernel/true-peer.js';
 import { passiveOffer } from '../session/index.js';
 import type { Encryption } from '../socket/options.js';
-import { descriptorOf } from '../socket/server.js';
+import { descriptorOf, transportOf } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import { Relay } from './relay.js';
 import { StandInPorts } from './stand-in-ports.js';
@@ -47,7 +47,7 @@ export class Inbound {
     const server = createServer({ allowHalfOpen: true, noDelay: true });
     try {
       libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
-      libc.bind(fd, sockaddr('0.0.0.0', 0));
+      libc.bind(fd, sockaddr('127.0.0.1', 0));
     } catch (error) {
       libc.close(fd);
       throw error;
@@ -129,7 +129,7 @@ export class Inbound {
       relay.abort(error as Error);
       return;
     }
-    const local = new TcpSocket({ fd, manualStart: true, allowHalfOpen: true });
+    const local = transportOf(fd);
     const refused = (): void => {
       log.count('inboundRefused');
       relay.abort();

@@ -20,7 +20,7 @@ import { readSegment } from '../kernel/segment.js';
 import { MARK } from '../kernel/steering.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
-import { descriptorOf } from '../socket/server.js';
+import { descriptorOf } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import type { PathMemory } from './path-memory.js';
 import { Relay } from './relay.js';
@@ -107,7 +107,7 @@ export class Outbound {
 
   #held({ id, mark, segment }: HeldSegment): void {
     const syn = readSegment(segment);
-    if (syn === undefined || !syn.syn || syn.ack) {
+    if (syn === undefined || !syn.flags.syn || syn.flags.ack) {
       this.#queue.accept(id);
       return;
     }
@@ -136,7 +136,7 @@ export class Outbound {
         {
           host: destination,
           port: destinationPort,
-          family: syn.family,
+          family: syn.family === 'ipv6' ? 6 : 4,
           localAddress: source,
           prepare: (fd) => {
             libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET);

@@ -1,6 +1,8 @@
 /** The protocol of tcpcrypt without input or output: negotiation, keys, frames. Start at {@link Session}. */
+export { type AeadId, AEADS, isAeadId, isTepId, type TepId, TEPS } from '../wire/index.js';
 export * from './negotiation.js';
+export * from './offer.js';
 export * from './resumption.js';
 export * from './session.js';
 export type { SessionOptions } from './session-options.js';
-export { DEFAULT_CIPHERS, MAX_FRAME_DATA } from './tuning.js';
+export { DEFAULT_CIPHERS, DEFAULT_TEPS, MAX_FRAME_DATA } from './tuning.js';

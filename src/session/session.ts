@@ -70,6 +70,8 @@ export class Session {
   /** Host A's ENO option, then host B's (RFC 8547 §4.8). */
   readonly transcript: Uint8Array;
   readonly resumed: boolean;
+  /** The peer's application-aware bit; not authenticated when resumed (RFC 8547 §4.2). */
+  readonly peerAware: boolean;
 
   readonly #options: SessionOptions;
   readonly #received = new ByteQueue();
@@ -90,6 +92,7 @@ export class Session {
     this.role = negotiated.role;
     this.tep = negotiated.tep;
     this.transcript = negotiated.transcript;
+    this.peerAware = negotiated.peerAware;
     this.resumed = negotiated.kind === 'resume';
     if (negotiated.kind === 'fresh') this.#phase = this.#startExchange(negotiated);
     else this.#phase = this.#resume(negotiated, checkResumption(negotiated, resumption));

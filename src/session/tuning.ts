@@ -1,7 +1,10 @@
 /** Values that we chose; the specification leaves them open. */
-import type { AeadId } from '../wire/index.js';
+import type { AeadId, TepId } from '../wire/index.js';
 
-/** What is offered, and accepted, unless the application says otherwise; for role B, most preferred first. */
+/** The TEPs that are offered, and accepted, unless the application says otherwise; most preferred first. */
+export const DEFAULT_TEPS: readonly TepId[] = [0x23];
+
+/** The AEADs that are offered, and accepted, unless the application says otherwise; for role B, most preferred first. */
 export const DEFAULT_CIPHERS: readonly AeadId[] = [0x0001];
 
 /**

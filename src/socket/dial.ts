@@ -1,9 +1,10 @@
 /** One TCP connection attempt to one address, with the ENO option on its SYN. */
-import { Socket as TcpSocket } from 'node:net';
+import type { Socket as TcpSocket } from 'node:net';
 import { type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import { close } from '../kernel/libc.js';
 import { activeOffer } from '../session/index.js';
 import type { Encryption } from './options.js';
+import { transportOf } from './transport.js';
 
 export interface DialTarget {
   /** A literal address. */
@@ -43,7 +44,7 @@ export function dial(
     close(fd);
     throw error;
   }
-  const transport = new TcpSocket({ fd, manualStart: true, allowHalfOpen: true });
+  const transport = transportOf(fd);
   const finish = (error: Error | undefined): void => {
     transport.off('error', finish);
     transport.off('close', closed);

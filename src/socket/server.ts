@@ -11,6 +11,7 @@ import { passiveOffer } from '../session/index.js';
 import { withoutKernel } from './connect.js';
 import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
 import { Socket } from './socket.js';
+import { descriptorOf } from './transport.js';
 
 export interface ServerOptions extends EncryptionOptions {
   readonly allowHalfOpen?: boolean;
@@ -200,10 +201,4 @@ export function createServer(
   second?: (socket: Socket) => void,
 ): Server {
   return typeof first === 'function' ? new Server({}, first) : new Server(first ?? {}, second);
-}
-
-/** Node has no public word for the descriptor of a socket; this one has been stable since Node 0.x. */
-export function descriptorOf(transport: TcpSocket): number {
-  const handle = (transport as unknown as { _handle?: { fd?: number } | null })._handle;
-  return handle?.fd ?? -1;
 }

@@ -1,0 +1,83 @@
+/** `tcpcrypt daemon` on a host of the lab, and the lines it logs. */
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { TcpcryptError } from '../errors.js';
+import type { Host } from '../lab/host.js';
+
+export interface LogLine {
+  readonly event?: string;
+  readonly direction?: 'outbound' | 'inbound';
+  readonly local?: string;
+  readonly remote?: string;
+  readonly encrypted?: boolean;
+  readonly tep?: string;
+  readonly tepName?: string;
+  readonly cipher?: string;
+  readonly cipherName?: string;
+  readonly role?: string;
+  readonly sessionId?: string;
+  readonly plainReason?: string;
+  readonly msg?: string;
+}
+
+const PATIENCE = 10_000;
+
+export class DaemonProcess {
+  readonly lines: LogLine[] = [];
+  readonly #process: ChildProcess;
+  readonly #host: Host;
+  #stderr = '';
+
+  private constructor(host: Host, pins: string) {
+    this.#host = host;
+    const main = fileURLToPath(new URL('../cli/main.js', import.meta.url));
+    this.#process = host.spawn(process.execPath, [main, 'daemon', '--pins', pins], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const { stdout, stderr } = this.#process;
+    if (stdout !== null) {
+      createInterface({ input: stdout }).on('line', (line) => {
+        try {
+          this.lines.push(JSON.parse(line) as LogLine);
+        } catch {
+          this.#stderr += `${line}\n`;
+        }
+      });
+    }
+    stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr += text;
+    });
+  }
+
+  /** Resolves when the daemon works. */
+  static async start(host: Host, pins: string): Promise<DaemonProcess> {
+    const daemon = new DaemonProcess(host, pins);
+    await daemon.line(({ event }) => event === 'ready');
+    return daemon;
+  }
+
+  /** The first line, logged or still to be logged, that `wanted` accepts. */
+  async line(wanted: (line: LogLine) => boolean): Promise<LogLine> {
+    const deadline = Date.now() + PATIENCE;
+    for (;;) {
+      const found = this.lines.find(wanted);
+      if (found !== undefined) return found;
+      if (Date.now() > deadline || this.#process.exitCode !== null) {
+        throw new TcpcryptError('ERR_TCPCRYPT_LAB', {
+          detail: `the daemon on ${this.#host.name} did not say what was expected: ${this.#stderr.trim()}`,
+        });
+      }
+      await sleep(10);
+    }
+  }
+
+  async stop(): Promise<number | null> {
+    if (this.#process.exitCode === null) {
+      this.#process.kill('SIGTERM');
+      await new Promise((resolve) => this.#process.once('exit', resolve));
+    }
+    return this.#process.exitCode;
+  }
+}
