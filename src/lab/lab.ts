@@ -152,8 +152,14 @@ export class Lab {
     mkdirSync(member.cgroup);
     tool('ip', ['netns', 'add', member.namespace]);
     tool('ip', ['-n', member.namespace, 'link', 'set', 'lo', 'up']);
-    // Distributions differ in this default, which new namespaces inherit; TPROXY and routing by mark want it off.
-    this.#writeSysctls(member, { 'ipv4/conf/all/rp_filter': 0, 'ipv4/conf/default/rp_filter': 0 });
+    this.#writeSysctls(member, {
+      // Distributions differ in this default, which new namespaces inherit; TPROXY and routing by mark want it off.
+      'ipv4/conf/all/rp_filter': 0,
+      'ipv4/conf/default/rp_filter': 0,
+      // Otherwise link-local addresses, and with them neighbour discovery, are unusable for the first two seconds.
+      'ipv6/conf/all/accept_dad': 0,
+      'ipv6/conf/default/accept_dad': 0,
+    });
   }
 
   #writeSysctls(member: Host | Router, values: Record<string, number>): void {
