@@ -33,13 +33,23 @@ fail() {
   exit 1
 }
 
-# Runs a command and shows what it said only when it failed, without addresses of package servers.
+# Runs a command and shows what it said only when it failed: npm's reasons come first, those of apt-get last.
+# The addresses of package servers are nobody's business (a log may be public).
 quietly() {
   log=$(mktemp)
   status=0
   "$@" >"$log" 2>&1 </dev/null || status=$?
-  [ $status = 0 ] || tail -n 15 "$log" |
-    sed -E "s#[a-z+]+://[^ ]+#(address)#g; s/([[:alnum:]-]+\.){1,}[[:alpha:]]{2,}(:[0-9]+)?( |'|$)/(address)\3/g" >&2
+  if [ $status != 0 ]; then
+    if [ "$(wc -l <"$log")" -gt 20 ]; then
+      head -n 10 "$log"
+      echo "..."
+      tail -n 10 "$log"
+    else
+      cat "$log"
+    fi | sed -E "s#[a-z+]+://[^ ]+#(address)#g
+      s/(resolve|connect to|ENOTFOUND|EAI_AGAIN|ECONNREFUSED) [^ ]+/\1 (address)/g
+      s/([[:alnum:]-]+\.){2,}[[:alpha:]]{2,}/(address)/g" >&2
+  fi
   rm -f "$log"
   return $status
 }
