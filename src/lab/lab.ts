@@ -106,7 +106,7 @@ export class Lab {
     tool(
       'ip',
       ['-batch', '-'],
-      `link add eth0 netns ${host.namespace} type veth peer name ${port} netns ${this.router.namespace}\n`,
+      `link add name eth0 netns ${host.namespace} type veth peer name ${port} netns ${this.router.namespace}\n`,
     );
     // "nodad": addresses are usable at once, nobody else could have them.
     tool(
@@ -114,14 +114,14 @@ export class Lab {
       ['-n', this.router.namespace, '-batch', '-'],
       `address add ${network4}.254/24 dev ${port}
        address add ${network6}:fe/64 dev ${port} nodad
-       link set ${port} up\n`,
+       link set dev ${port} up\n`,
     );
     tool(
       'ip',
       ['-n', host.namespace, '-batch', '-'],
       `address add ${host.address4}/24 dev eth0
        address add ${host.address6}/64 dev eth0 nodad
-       link set eth0 up
+       link set dev eth0 up
        route add default via ${network4}.254
        route add ::/0 via ${network6}:fe\n`,
     );

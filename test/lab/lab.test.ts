@@ -132,6 +132,16 @@ describe('a lab of two hosts', { skip }, () => {
   });
 });
 
+test('a host may be called like a word of the ip command', { skip }, async () => {
+  const lab = await Lab.create();
+  const hosts = ['a', 'up', 'dev', 'help'].map((name) => lab.host(name));
+  const [first, last] = [hosts[0], hosts.at(-1)];
+  last?.spawn('nc', ['-lk', '7000'], { stdio: 'ignore' });
+  await last?.waitForListener(7000);
+  assert.equal((await first?.run('nc', ['-z', last?.address4 ?? '', '7000']))?.code, 0);
+  await lab.destroy();
+});
+
 test('several labs exist side by side, do not see each other, and leave nothing', { skip }, async () => {
   const [one, two] = [await Lab.create({ name: 'one' }), await Lab.create({ name: 'two' })];
   const server = one.host('alice');
