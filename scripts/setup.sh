@@ -196,9 +196,10 @@ if [ -e $built ] && [ -d dist ] && [ -z "$(find -L $inputs -newer $built -print 
 else
   step 3 "build"
   mkdir -p build
-  touch build/.stamp-new
-  npm run --silent build || fail "the build failed"
-  mv build/.stamp-new $built
+  started=build/.stamp-$$ # sources that change during the build are newer
+  touch $started
+  npm run --silent build || { rm -f $started; fail "the build failed"; }
+  mv $started $built
 fi
 
 # What root made in somebody's clone belongs to that somebody.
