@@ -185,6 +185,10 @@ export const ERRORS = {
   ),
   ERR_TCPCRYPT_PERMISSION: row('system', 'throw', '', 'not permitted: run as root'),
   ERR_TCPCRYPT_SYSTEM: row('system', 'throw', '', 'a system call failed'),
+
+  // The lab: hosts as network namespaces, for the demo and the tests.
+  ERR_TCPCRYPT_LAB: row('system', 'throw', '', 'the lab of network namespaces failed'),
+  ERR_TCPCRYPT_CAPTURE: row('system', 'throw', '', 'the packet capture cannot be read'),
 } as const satisfies Record<`ERR_TCPCRYPT_${string}`, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -34,12 +34,15 @@ export class Guard {
 
   /** Runs the script now; resolves when it has ended. */
   async run(): Promise<void> {
+    // Whoever waits for the undo must not end before it.
+    this.#shell.ref();
     this.#shell.stdin?.end();
     await this.#ended;
   }
 
   /** Ends the guard without running its script. */
   async standDown(): Promise<void> {
+    this.#shell.ref();
     this.#shell.stdin?.end('stand-down\n');
     await this.#ended;
   }

@@ -33,3 +33,9 @@ test('the script runs when the owner just ends, and does not keep it running', a
 test('a guard that stood down runs nothing', async () => {
   assert.ok(!(await owner('stand-down', 'await guard.standDown();')).ran());
 });
+
+test('whoever waits for a guard lives to see its end', async () => {
+  const { ran, code } = await owner('run', 'await guard.run();');
+  assert.equal(code, 0);
+  assert.ok(ran());
+});
