@@ -84,9 +84,9 @@ export function negotiate(
   const theirs = parseEnoContents(peer);
   if (!ours.wellFormed || !theirs.wellFormed) return plain('ERR_TCPCRYPT_ENO_MALFORMED'); // ENO-13, ENO-14
   if (isRoleB(ours) === isRoleB(theirs)) return plain('ERR_TCPCRYPT_ENO_ROLE'); // ENO-23
-  if (ours.suboptions.length === 0 || theirs.suboptions.length === 0)
-    return plain('ERR_TCPCRYPT_ENO_VACUOUS');
   if (options.mandatoryAware === true && !isAware(theirs)) return plain('ERR_TCPCRYPT_ENO_UNAWARE'); // ENO-21
+  if (ours.suboptions.length === 0 || theirs.suboptions.length === 0)
+    return plain('ERR_TCPCRYPT_ENO_VACUOUS'); // ENO-37
 
   const role: Role = isRoleB(ours) ? 'B' : 'A';
   const chosen = chooseTep(ours, theirs, role, options.resumption);

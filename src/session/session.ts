@@ -34,7 +34,7 @@ import {
 import { ByteQueue } from './byte-queue.js';
 import { KeyExchangeA, KeyExchangeB, type KeyExchangeOutput } from './key-exchange.js';
 import { SessionSecret } from './key-schedule.js';
-import type { Negotiated, NegotiatedFresh, NegotiatedResumption, Role } from './negotiation.js';
+import type { NegotiatedFresh, NegotiatedResumption, Role } from './negotiation.js';
 import { Receiver } from './receiver.js';
 import type { ResumableSession } from './resumption.js';
 import { Sender, WriteQueue } from './sender.js';

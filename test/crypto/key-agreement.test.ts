@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { createECDH } from 'node:crypto';
+import { test } from 'node:test';
+import { type Curve, generateKeyPair } from '#src/crypto/index.js';
+import { withCode } from '../support/code.js';
+import { toHex } from '../support/vectors.js';
+
+const CURVES: readonly (readonly [Curve, publicKey: number, es: number])[] = [
+  ['P-256', 33, 32],
+  ['P-521', 67, 66],
+  ['X25519', 32, 32],
+  ['X448', 56, 56],
+];
+
+for (const [curve, publicKeyLength, esLength] of CURVES) {
+  test(`${curve}: both ends agree, and lengths are those of RFC 8548 §5`, () => {
+    const a = generateKeyPair(curve);
+    const b = generateKeyPair(curve);
+    assert.equal(a.publicKey.length, publicKeyLength);
+    const es = a.agree(b.publicKey);
+    assert.equal(es.length, esLength);
+    assert.deepEqual(es, b.agree(a.publicKey));
+    assert.notDeepEqual(es, a.agree(generateKeyPair(curve).publicKey));
+  });
+
+  test(`TC-9: ${curve}: a public key of the wrong length is refused`, () => {
+    const pair = generateKeyPair(curve);
+    for (const length of [0, publicKeyLength - 1, publicKeyLength + 1]) {
+      const key = new Uint8Array(length);
+      key.set(pair.publicKey.subarray(0, length));
+      assert.throws(() => pair.agree(key), withCode('ERR_TCPCRYPT_INIT_PUBLIC_KEY'));
+    }
+  });
+}
+
+test('TC-11: an uncompressed, hybrid or infinite NIST point is refused, a compressed one is not', () => {
+  for (const [curve, name] of [
+    ['P-256', 'prime256v1'],
+    ['P-521', 'secp521r1'],
+  ] as const) {
+    const pair = generateKeyPair(curve);
+    const peer = createECDH(name);
+    peer.generateKeys();
+    assert.ok(pair.agree(peer.getPublicKey(null, 'compressed')));
+    const x = peer.getPublicKey(null, 'compressed').subarray(1);
+    const refused = [
+      peer.getPublicKey(null, 'uncompressed'),
+      peer.getPublicKey(null, 'hybrid'),
+      new Uint8Array([0]),
+      ...[0, 1, 4, 5, 6, 7].map((form) => new Uint8Array([form, ...x])),
+    ];
+    for (const point of refused)
+      assert.throws(() => pair.agree(point), withCode('ERR_TCPCRYPT_INIT_PUBLIC_KEY'), toHex(point));
+  }
+});
+
+test('TC-12: keys of small order, which force an all-zero secret, are refused', () => {
+  const zeroAndOne = (length: number) => [
+    new Uint8Array(length),
+    Uint8Array.of(1, ...new Uint8Array(length - 1)),
+  ];
+  for (const [curve, length] of [
+    ['X25519', 32],
+    ['X448', 56],
+  ] as const)
+    for (const point of zeroAndOne(length))
+      assert.throws(() => generateKeyPair(curve).agree(point), withCode('ERR_TCPCRYPT_INIT_PUBLIC_KEY'));
+});

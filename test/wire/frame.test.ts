@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import {
+  decodeFrameHeader,
+  decodePlaintext,
+  encodeFrameHeader,
+  encodePlaintextHead,
+  StreamOffset,
+} from '#src/wire/index.js';
+import { withCode } from '../support/code.js';
+import { concat, fromHex, toHex } from '../support/vectors.js';
+
+test('TC-34: reserved bits of the header are ignored, and sent as 0', () => {
+  assert.deepEqual(decodeFrameHeader(fromHex('ff0123')), { rekey: true, clen: 0x123 });
+  assert.deepEqual(decodeFrameHeader(fromHex('feffff')), { rekey: false, clen: 0xffff });
+  assert.equal(toHex(encodeFrameHeader({ rekey: true, clen: 0x123 })), '010123');
+  assert.equal(toHex(encodeFrameHeader({ rekey: false, clen: 0xffff })), '00ffff');
+});
+
+test('TC-34: reserved flags of the plaintext are ignored', () => {
+  assert.deepEqual(decodePlaintext([fromHex('fc')]), { fin: false, urgent: undefined, data: [] });
+  assert.deepEqual(decodePlaintext([fromHex('fd')]), { fin: true, urgent: undefined, data: [] });
+});
+
+test('a plaintext without flags, or with URGp but without its field, is malformed', () => {
+  for (const pieces of [[], [''], ['02'], ['0200'], ['03', '00']])
+    assert.throws(() => decodePlaintext(pieces.map(fromHex)), withCode('ERR_TCPCRYPT_FRAME_PLAINTEXT'));
+});
+
+test('property: a plaintext is read the same however it is cut', () => {
+  const urgent = fc.option(fc.integer({ min: 0, max: 0xffff }), { nil: undefined });
+  const cuts = fc.array(fc.nat({ max: 12 }), { maxLength: 5 });
+  fc.assert(
+    fc.property(fc.boolean(), urgent, fc.uint8Array({ maxLength: 10 }), cuts, (fin, urgent, data, cuts) => {
+      const whole = concat([encodePlaintextHead(fin, urgent), data]);
+      const edges = [
+        0,
+        ...cuts.map((cut) => Math.min(cut, whole.length)).sort((a, b) => a - b),
+        whole.length,
+      ];
+      const pieces = edges.slice(1).map((edge, i) => whole.subarray(edges[i], edge));
+      const decoded = decodePlaintext(pieces);
+      assert.equal(decoded.fin, fin);
+      assert.equal(decoded.urgent, urgent);
+      assert.equal(toHex(concat(decoded.data)), toHex(data));
+      assert.ok(decoded.data.every((piece) => piece.length > 0));
+    }),
+  );
+});
+
+test('property: StreamOffset counts modulo 2^64 and makes the nonce that bigint arithmetic makes', () => {
+  const near = fc.constantFrom(0n, 2n ** 32n, 2n ** 53n, 2n ** 63n, 2n ** 64n);
+  const start = fc.oneof(
+    fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+    fc.tuple(near, fc.bigInt({ min: -70_000n, max: 70_000n })).map(([a, b]) => BigInt.asUintN(64, a + b)),
+  );
+  const lengths = fc.array(fc.integer({ min: 20, max: 65_538 }), { maxLength: 5 });
+  const nr = fc.uint8Array({ minLength: 12, maxLength: 12 });
+  fc.assert(
+    fc.property(start, lengths, nr, (start, lengths, nr) => {
+      const offset = new StreamOffset(start);
+      let expected = start;
+      for (const length of lengths) {
+        offset.advance(length);
+        expected = BigInt.asUintN(64, expected + BigInt(length));
+      }
+      assert.equal(offset.valueOf(), expected);
+      const nonce = (BigInt(`0x${toHex(nr)}`) ^ expected).toString(16).padStart(24, '0');
+      assert.equal(toHex(offset.nonce(nr)), nonce);
+    }),
+    { numRuns: 500 },
+  );
+});
