@@ -59,6 +59,7 @@ struct eno_install {
 	__u8 object_sha256[32];
 	__u64 cgroup_id;
 	__u64 mounted_bpffs; /* 1: "up" mounted it, so "down" unmounts it */
+	__u64 made_parents;  /* directories above the pins that "up" made */
 };
 
 struct {
