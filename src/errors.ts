@@ -71,6 +71,30 @@ export const ERRORS = {
     'RFC 8547 §4.6',
     'the first ACK segment carries no ENO option',
   ),
+  ERR_TCPCRYPT_ENO_GIVEN_UP: row(
+    'network',
+    'plain',
+    'RFC 8547 §4.6',
+    'SYN segments with the ENO option stayed unanswered, so later ones went without',
+  ),
+  ERR_TCPCRYPT_ENO_NO_ROOM: row(
+    'caller',
+    'plain',
+    'RFC 8547 §4.1',
+    'our ENO option does not fit into the SYN segment, next to the other options',
+  ),
+  ERR_TCPCRYPT_ENO_SYN_DATA: row(
+    'incompatible',
+    'plain',
+    'RFC 8547 §4.7',
+    'TCP Fast Open put a cookie or data into the SYN segment',
+  ),
+  ERR_TCPCRYPT_ENO_FORGOTTEN: row(
+    'system',
+    'plain',
+    'RFC 8547 §4.8',
+    'too many half-open connections: the ENO option of the SYN segment was forgotten',
+  ),
 
   // Key exchange: abort.
   ERR_TCPCRYPT_INIT_MAGIC: row(

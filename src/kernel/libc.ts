@@ -66,6 +66,8 @@ const c = {
   poll: libc.func('int poll(void *, uint64_t, int)'),
   eventfd: libc.func('int eventfd(unsigned int, int)'),
   write: libc.func('int64_t write(int, const void *, size_t)'),
+  mount: libc.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
+  umount: libc.func('int umount2(const char *, int)'),
 };
 
 /** The error for a failed system call: `errno` as a positive number. */
@@ -173,6 +175,16 @@ export function waitReadable(fds: readonly number[]): Promise<void> {
     c.poll.async(pollfds, fds.length, -1, (error: Error | null) => (error ? reject(error) : resolve()));
   });
 }
+
+/** `mount(2)` without flags. */
+export const mount = (source: string, target: string, type: string): void => {
+  check(`mount ${target}`, c.mount(source, target, type, 0, null));
+};
+
+/** `umount2(2)` without flags. */
+export const unmount = (target: string): void => {
+  check(`umount ${target}`, c.umount(target, 0));
+};
 
 function int32(value: number): Buffer {
   const bytes = Buffer.alloc(4);

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * TCP-ENO (RFC 8547) for sockets that ask for it, without a kernel patch.
+ *
+ *     eno_option.h      the grammar of the option
+ *     eno_negotiate.h   the decisions
+ *     eno_state.h       the maps
+ *     eno_listener.h    which listener a SYN-ACK belongs to
+ *     eno_handshake.h   call-backs of the TCP handshake
+ *     eno_sockopt.h     setsockopt and getsockopt
+ *     eno_true_peer.h   getpeername behind the relay
+ */
+#include "eno_handshake.h"
+#include "eno_sockopt.h"
+#include "eno_true_peer.h"
+
+SEC("sockops")
+int eno_sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		eno_connect(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		eno_listen(ctx);
+		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		eno_header_length(ctx);
+		break;
+	case BPF_SOCK_OPS_WRITE_HDR_OPT_CB:
+		eno_header_write(ctx);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		eno_active_opened(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		eno_passive_opened(ctx);
+		break;
+	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
+		eno_segment_received(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		eno_listener_closed(ctx);
+		break;
+	}
+	return PASS;
+}
+
+SEC("cgroup/setsockopt")
+int eno_set(struct bpf_sockopt *ctx)
+{
+	return eno_is_ours(ctx) ? eno_setsockopt(ctx) : PASS;
+}
+
+SEC("cgroup/getsockopt")
+int eno_get(struct bpf_sockopt *ctx)
+{
+	return eno_is_ours(ctx) ? eno_getsockopt(ctx) : PASS;
+}
+
+SEC("cgroup/getpeername4")
+int eno_peer4(struct bpf_sock_addr *ctx)
+{
+	return eno_getpeername4(ctx);
+}
+
+SEC("cgroup/getpeername6")
+int eno_peer6(struct bpf_sock_addr *ctx)
+{
+	return eno_getpeername6(ctx);
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

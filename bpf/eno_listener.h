@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only
+ *
+ * To which listener does this SYN-ACK belong? In its call-backs the context has no socket, only a half-open request.
+ *
+ * This variant reads the listener's cookie from the request by BTF (CO-RE; kernel 6.2, for the two kfuncs). It is
+ * exact also for SO_REUSEPORT groups and transparent listeners, where a key of network namespace and port is not.
+ * A variant for older kernels replaces this file.
+ */
+#ifndef ENO_LISTENER_H
+#define ENO_LISTENER_H
+
+#include "eno_base.h"
+#include <bpf/bpf_core_read.h>
+
+#define KERNEL_TYPE __attribute__((preserve_access_index))
+
+typedef struct {
+	__s64 counter;
+} KERNEL_TYPE atomic64_t;
+
+struct sock;
+struct sock_common {
+	atomic64_t skc_cookie;
+	struct sock *skc_listener;
+} KERNEL_TYPE;
+struct sock {
+	struct sock_common __sk_common;
+} KERNEL_TYPE;
+struct request_sock {
+	struct sock_common __req_common;
+} KERNEL_TYPE;
+struct inet_request_sock {
+	struct request_sock req;
+} KERNEL_TYPE;
+struct tcp_request_sock {
+	struct inet_request_sock req;
+} KERNEL_TYPE;
+struct bpf_sock_ops_kern {
+	struct sock *sk;
+} KERNEL_TYPE;
+
+extern void *bpf_cast_to_kern_ctx(void *) __ksym;
+extern void *bpf_rdonly_cast(const void *, __u32) __ksym;
+
+/* The socket cookie of the listener, or 0. */
+static __always_inline __u64 eno_listener_cookie(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock_ops_kern *kernel = bpf_cast_to_kern_ctx(ctx);
+	struct tcp_request_sock *request;
+	struct sock *listener;
+
+	if (!kernel->sk)
+		return 0;
+	request = bpf_skc_to_tcp_request_sock(kernel->sk);
+	if (!request)
+		return 0;
+	listener = bpf_rdonly_cast(request->req.req.__req_common.skc_listener,
+				   bpf_core_type_id_kernel(struct sock));
+	return listener->__sk_common.skc_cookie.counter;
+}
+
+#endif

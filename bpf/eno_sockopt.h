@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only
+ *
+ * The socket options of include/tcp_eno.h. Both programs run under the socket's lock.
+ *
+ * The nearest of several stacked installations answers: it marks an option that it has handled (set: optlen == -1;
+ * get: a return value other than the kernel's own -ENOPROTOOPT), and the programs behind it see that.
+ */
+#ifndef ENO_SOCKOPT_H
+#define ENO_SOCKOPT_H
+
+#include "eno_state.h"
+
+static __always_inline bool eno_is_ours(struct bpf_sockopt *ctx)
+{
+	return ctx->level == IPPROTO_TCP && ctx->optname >= TCP_ENO_ENABLED && ctx->optname <= TCP_ENO_EXPECT;
+}
+
+/* ---- setsockopt ---- */
+
+/* The option is dealt with: the kernel itself, and programs behind this one, shall not see it. */
+static __always_inline int eno_set_done(struct bpf_sockopt *ctx, int error)
+{
+	ctx->optlen = -1;
+	asm volatile("" ::: "memory"); /* clang would merge this store with others into one the verifier refuses */
+	if (error)
+		bpf_set_retval(-error);
+	return PASS;
+}
+
+static __always_inline struct eno_socket *eno_create(struct bpf_sock *sk)
+{
+	struct eno_socket *e = eno_of(sk);
+
+	if (e)
+		return e;
+	e = bpf_sk_storage_get(&eno_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (e)
+		e->set.syn_tries = TCP_ENO_SYN_TRIES_DEFAULT;
+	return e;
+}
+
+/* At most `max` bytes of the caller's; the number of bytes, or -1. */
+static __always_inline int eno_take(struct bpf_sockopt *ctx, __u8 *to, int max)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+	int i, length = ctx->optlen;
+
+	if (length < 0 || length > max)
+		return -1;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < max; i++) {
+		if (i >= length)
+			break;
+		if (value + i + 1 > end)
+			return -1;
+		to[i] = value[i];
+	}
+	return length;
+}
+
+static __always_inline int eno_set_raw(struct bpf_sockopt *ctx, struct eno_socket *e)
+{
+	struct eno_contents contents = {};
+	struct eno_reading reading;
+	int length = eno_take(ctx, contents.bytes, TCP_ENO_CONTENTS_MAX);
+
+	if (length < 0)
+		return EINVAL;
+	contents.length = length;
+	if (eno_read(&contents, &reading) < 0)
+		return EINVAL;
+	if (reading.globals > 1 || reading.global & ~(GLOBAL_B | 0x02))
+		return EINVAL; /* ENO-8, ENO-10 */
+	e->set.offer.contents = contents;
+	e->set.offer.reading = reading;
+	return 0;
+}
+
+static __always_inline int eno_set_expect(struct bpf_sockopt *ctx, struct eno_socket *e)
+{
+	struct eno_expect expect = {};
+	int length = eno_take(ctx, expect.bytes, TCP_ENO_EXPECT_MAX);
+
+	if (length < 0 || length == 1 || (length && expect.bytes[0] < 0xa0))
+		return EINVAL;
+	expect.length = length;
+	e->set.expect = expect;
+	return 0;
+}
+
+static __always_inline int eno_set_syn_tries(struct bpf_sockopt *ctx, struct eno_socket *e)
+{
+	__u32 tries = 0;
+
+	if (eno_take(ctx, (__u8 *)&tries, sizeof(tries)) != sizeof(tries) || tries > 255)
+		return EINVAL;
+	e->set.syn_tries = tries;
+	return 0;
+}
+
+static __always_inline int eno_set_session_id(struct bpf_sockopt *ctx, struct eno_socket *e)
+{
+	__u8 id[TCP_ENO_SESSID_MAX] = {};
+	int length;
+
+	if (e->now.phase != TCP_ENO_PHASE_ENCRYPTING)
+		return EINVAL;
+	if (e->now.sessid_length)
+		return EISCONN;
+	length = eno_take(ctx, id, sizeof(id));
+	if (length < TCP_ENO_SESSID_MIN || id[0] != e->now.tep)
+		return EINVAL; /* ENO-56 */
+	__builtin_memcpy(e->session_id, id, sizeof(id));
+	e->now.sessid_length = length;
+	return 0;
+}
+
+static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
+{
+	bool settled = ctx->sk && ctx->sk->state != BPF_TCP_CLOSE; /* connecting, connected or listening */
+	struct eno_socket *e;
+
+	if (!ctx->sk || ctx->sk->protocol != IPPROTO_TCP || ctx->optlen == -1)
+		return PASS;
+	switch (ctx->optname) {
+	case TCP_ENO_RAW:
+	case TCP_ENO_EXPECT:
+	case TCP_ENO_SYN_TRIES:
+		if (settled)
+			return eno_set_done(ctx, EISCONN);
+		e = eno_create(ctx->sk);
+		if (!e)
+			return PASS;
+		if (ctx->optname == TCP_ENO_RAW)
+			return eno_set_done(ctx, eno_set_raw(ctx, e));
+		if (ctx->optname == TCP_ENO_EXPECT)
+			return eno_set_done(ctx, eno_set_expect(ctx, e));
+		return eno_set_done(ctx, eno_set_syn_tries(ctx, e));
+	case TCP_ENO_SESSID:
+		e = eno_of(ctx->sk);
+		if (!e)
+			return PASS;
+		return eno_set_done(ctx, eno_set_session_id(ctx, e));
+	case TCP_ENO_NEGTEP:
+	case TCP_ENO_PEER_GOPT:
+	case TCP_ENO_ROLE:
+	case TCP_ENO_SELF_NAME:
+	case TCP_ENO_PEER_NAME:
+	case TCP_ENO_TRANSCRIPT:
+	case TCP_ENO_STATE:
+		return eno_set_done(ctx, EACCES);
+	}
+	return PASS; /* reserved: the kernel says ENOPROTOOPT */
+}
+
+/* ---- getsockopt ---- */
+
+/* A value on its way to the caller. */
+struct eno_answer {
+	__u32 length;
+	__u32 error;
+	__u8 bytes[sizeof(struct tcp_eno_state)];
+};
+
+static __always_inline void eno_answer_int(struct eno_answer *a, __u32 value)
+{
+	a->length = sizeof(value);
+	__builtin_memcpy(a->bytes, &value, sizeof(value));
+}
+
+/* Options about the outcome of the negotiation. */
+static __always_inline void eno_answer_outcome(int name, struct eno_socket *e, struct eno_answer *a)
+{
+	if (e->now.phase != TCP_ENO_PHASE_ENCRYPTING) {
+		a->error = e->now.phase == TCP_ENO_PHASE_PLAIN || !e->set.offer.contents.length ? EINVAL : ENOTCONN;
+		return;
+	}
+	switch (name) {
+	case TCP_ENO_NEGTEP:
+		eno_answer_int(a, e->now.tep);
+		return;
+	case TCP_ENO_PEER_GOPT:
+		eno_answer_int(a, e->now.peer_gopt);
+		return;
+	case TCP_ENO_ROLE:
+		eno_answer_int(a, e->now.role);
+		return;
+	case TCP_ENO_TRANSCRIPT:
+		a->length = e->now.transcript_length;
+		__builtin_memcpy(a->bytes, e->now.transcript, sizeof(e->now.transcript));
+		return;
+	}
+	if (!e->now.sessid_length) {
+		a->error = ENOTCONN; /* API-12: never an empty ID */
+		return;
+	}
+	if (name == TCP_ENO_SESSID) {
+		a->length = e->now.sessid_length;
+		__builtin_memcpy(a->bytes, e->session_id, sizeof(e->session_id));
+	} else {
+		a->length = e->now.sessid_length + 1;
+		a->bytes[0] = name == TCP_ENO_SELF_NAME ? e->now.role : !e->now.role;
+		__builtin_memcpy(a->bytes + 1, e->session_id, sizeof(e->session_id));
+	}
+}
+
+static __always_inline int eno_get_done(struct bpf_sockopt *ctx, struct eno_answer *a)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+	__u32 i, length = a->length;
+
+	if (a->error) {
+		bpf_set_retval(-(int)a->error);
+		return PASS;
+	}
+#pragma clang loop unroll(disable)
+	for (i = 0; i < sizeof(a->bytes); i++) {
+		if (i >= length)
+			break;
+		if (value + i + 1 > end) {
+			if (ctx->optname == TCP_ENO_STATE && i)
+				break; /* an older program knows a shorter struct */
+			bpf_set_retval(-EINVAL); /* half a session ID would be worse than none */
+			return PASS;
+		}
+		value[i] = a->bytes[i];
+	}
+	ctx->optlen = i;
+	asm volatile("" ::: "memory");
+	ctx->retval = 0;
+	return PASS;
+}
+
+static __always_inline int eno_getsockopt(struct bpf_sockopt *ctx)
+{
+	struct eno_answer answer = {};
+	struct eno_socket *e;
+
+	if (!ctx->sk || ctx->sk->protocol != IPPROTO_TCP || ctx->retval != -ENOPROTOOPT)
+		return PASS;
+	e = eno_of(ctx->sk);
+	switch (ctx->optname) {
+	case TCP_ENO_RAW:
+		answer.length = e ? e->set.offer.contents.length : 0;
+		if (e)
+			__builtin_memcpy(answer.bytes, e->set.offer.contents.bytes, TCP_ENO_CONTENTS_MAX);
+		if (!answer.length)
+			answer.error = ENODATA; /* the kernel does not pass on a length of zero */
+		break;
+	case TCP_ENO_EXPECT:
+		answer.length = e ? e->set.expect.length : 0;
+		if (e)
+			__builtin_memcpy(answer.bytes, e->set.expect.bytes, TCP_ENO_EXPECT_MAX);
+		if (!answer.length)
+			answer.error = ENODATA;
+		break;
+	case TCP_ENO_SYN_TRIES:
+		eno_answer_int(&answer, e ? e->set.syn_tries : TCP_ENO_SYN_TRIES_DEFAULT);
+		break;
+	case TCP_ENO_STATE:
+		if (!e) {
+			answer.error = EINVAL;
+			break;
+		}
+		answer.length = sizeof(e->now);
+		__builtin_memcpy(answer.bytes, &e->now, sizeof(e->now));
+		answer.bytes[__builtin_offsetof(struct tcp_eno_state, syn_tries)] = e->set.syn_tries;
+		break;
+	case TCP_ENO_SESSID:
+	case TCP_ENO_NEGTEP:
+	case TCP_ENO_PEER_GOPT:
+	case TCP_ENO_ROLE:
+	case TCP_ENO_SELF_NAME:
+	case TCP_ENO_PEER_NAME:
+	case TCP_ENO_TRANSCRIPT:
+		if (e)
+			eno_answer_outcome(ctx->optname, e, &answer);
+		else
+			answer.error = EINVAL; /* this socket never asked for ENO */
+		break;
+	default:
+		return PASS; /* reserved: the kernel says ENOPROTOOPT */
+	}
+	return eno_get_done(ctx, &answer);
+}
+
+#endif

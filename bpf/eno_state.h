@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only
+ *
+ * What is remembered, where, and for how long.
+ *
+ *     eno_sockets     per socket, until it is closed: settings and outcome. A child of a listener gets a copy of the
+ *                     listener's, which PASSIVE_ESTABLISHED overwrites
+ *     eno_listeners   per listener, by its socket cookie: the settings once more, since the call-backs that answer a
+ *                     SYN cannot reach the storage of a socket
+ *     eno_requests    per half-open connection, by the socket cookie that the accepted socket inherits: both SYN
+ *                     segments' options
+ *     eno_true_peers  the daemon's: whom getpeername() shall name
+ *     eno_install     who was loaded where: "tcpcrypt up" writes and reads it
+ *
+ * A program that finds nothing of its own in these maps leaves the socket alone: that is what makes stacked
+ * installations (a cgroup with its own under a cgroup with its own) keep out of each other's way.
+ */
+#ifndef ENO_STATE_H
+#define ENO_STATE_H
+
+#include "eno_negotiate.h"
+
+struct eno_settings {
+	struct eno_offer offer;	  /* contents.length 0: ENO is off */
+	struct eno_expect expect;
+	__u8 syn_tries;
+};
+
+struct eno_socket {
+	struct eno_settings set;
+	struct tcp_eno_state now;
+	__u32 flags; /* the call-back flags that we, and nobody else, switched on */
+	__u8 marked; /* this listener got TCP_ENO_LISTENER_MARK from us */
+	__u8 session_id[TCP_ENO_SESSID_MAX];
+};
+
+struct eno_request {
+	__u8 reason; /* not NONE: refused, so that the accepted socket can tell why */
+	__u8 tep;
+	__u8 peer_gopt;
+	__u8 synack_length;
+	__u8 synack[4]; /* the whole option: kind, length, global suboption, TEP */
+	struct eno_contents syn;
+};
+
+struct eno_peer_key { /* the socket as it sees its peer; netns_cookie tells apart network namespaces */
+	__u64 netns_cookie;
+	__u8 address[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__be16 port;
+	__u8 padding[6];  /* zero */
+};
+
+struct eno_peer {
+	__u8 address[16];
+	__be16 port;
+	__u8 padding[6];
+};
+
+struct eno_install {
+	__u8 object_sha256[32];
+	__u64 cgroup_id;
+	__u64 mounted_bpffs; /* 1: "up" mounted it, so "down" unmounts it */
+	__u64 made_parents;  /* directories above the pins that "up" made */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct eno_socket);
+} eno_sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct eno_offer);
+} eno_listeners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768); /* more than the SYN backlogs of busy listeners together */
+	__type(key, __u64);
+	__type(value, struct eno_request);
+} eno_requests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct eno_peer_key);
+	__type(value, struct eno_peer);
+} eno_true_peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct eno_install);
+} eno_install SEC(".maps");
+
+/* The state of a socket, or NULL for all those that never asked for ENO. */
+static __always_inline struct eno_socket *eno_of(struct bpf_sock *sk)
+{
+	return sk ? bpf_sk_storage_get(&eno_sockets, sk, 0, 0) : 0;
+}
+
+static __always_inline void eno_plain(struct eno_socket *e, __u8 reason)
+{
+	e->now.phase = TCP_ENO_PHASE_PLAIN;
+	e->now.reason = reason;
+	e->now.tep = 0;
+	e->now.acknowledging = 0;
+	e->now.transcript_length = 0;
+}
+
+/* Writes kind, length and contents of one option; returns its length. */
+static __always_inline __u32 eno_write_option(__u8 *to, __u32 at, const struct eno_contents *c)
+{
+	__u32 i;
+
+	if (at > TCP_ENO_OPTION_MAX || c->length > TCP_ENO_CONTENTS_MAX)
+		return 0;
+	to[at] = TCP_ENO_KIND;
+	to[at + 1] = c->length + 2;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < TCP_ENO_CONTENTS_MAX; i++) {
+		if (i >= c->length)
+			break;
+		to[at + 2 + i] = c->bytes[i];
+	}
+	return c->length + 2;
+}
+
+/* RFC 8547 section 4.8: host A's option, then host B's, whole. */
+static __always_inline void eno_write_transcript(struct tcp_eno_state *now, const struct eno_contents *a,
+						 const struct eno_contents *b)
+{
+	__u32 length = eno_write_option(now->transcript, 0, a);
+
+	length += eno_write_option(now->transcript, length, b);
+	now->transcript_length = length;
+}
+
+#endif

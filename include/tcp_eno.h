@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only
+ *
+ * tcp_eno.h - socket options for TCP-ENO (RFC 8547), after draft-ietf-tcpinc-api-06.
+ *
+ * With the kernel part of tcpcrypt loaded ("tcpcrypt up"), every process may use these options with
+ * setsockopt(2) and getsockopt(2) at level IPPROTO_TCP, unprivileged, in any language. Without it, and for
+ * the options that are only reserved below, both calls fail with ENOPROTOOPT.
+ *
+ *     // A host that speaks a TEP itself offers Curve25519 (0x23) and, less preferred, P-256 (0x21):
+ *     setsockopt(fd, IPPROTO_TCP, TCP_ENO_RAW, "\x21\x23", 2);
+ *     connect(fd, ...);
+ *
+ *     // Is this connection encrypted, and what is it called?
+ *     unsigned char id[TCP_ENO_SESSID_MAX];
+ *     socklen_t length = sizeof id;
+ *     if (getsockopt(fd, IPPROTO_TCP, TCP_ENO_SESSID, id, &length) == 0) ...   // length bytes, never zero
+ *
+ * Errors:
+ *     ENOPROTOOPT  the kernel part is not loaded for this process's cgroup, or the option is reserved
+ *     ENOTCONN     reading, while the connection is still being negotiated (or has no session ID yet)
+ *     EINVAL       reading, where ENO is off or has failed; setting an invalid value; a buffer too short
+ *     EISCONN      setting what must be set before the SYN was sent or before listen(2)
+ *     EACCES       setting a read-only option
+ *     ENODATA      reading TCP_ENO_RAW or TCP_ENO_EXPECT while it is empty
+ */
+#ifndef TCP_ENO_H
+#define TCP_ENO_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Values fixed by RFC 8547 ---- */
+
+#define TCP_ENO_KIND 69		    /* TCP option kind */
+#define TCP_ENO_OPTION_MAX 40	    /* what TCP leaves for all options together */
+#define TCP_ENO_CONTENTS_MAX 38	    /* ... without kind and length */
+#define TCP_ENO_TRANSCRIPT_MAX 80   /* the options of both hosts */
+#define TCP_ENO_SESSID_MIN 33	    /* RFC 8547 section 5.1 */
+
+/* ---- Options: the numbers of the FreeBSD prototype, not standardised ---- */
+
+#define TCP_ENO_ENABLED 1026	    /* reserved */
+#define TCP_ENO_SESSID 1027	    /* bytes, 33..64: the session ID. Read by any holder of the descriptor; set
+				       exactly once, by the implementation of the TEP that encrypts this connection */
+#define TCP_ENO_NEGTEP 1028	    /* int, read-only: the negotiated TEP; bit 7 is the v bit that host B sent */
+#define TCP_ENO_TEPS 1029	    /* reserved */
+#define TCP_ENO_SELF_GOPT 1030	    /* reserved: the global suboption is part of TCP_ENO_RAW */
+#define TCP_ENO_PEER_GOPT 1031	    /* int 0..31, read-only: the peer's global suboption; bit 1 = application-aware */
+#define TCP_ENO_AA_MANDATORY 1032   /* reserved */
+#define TCP_ENO_TEP_MANDATORY 1033  /* reserved */
+#define TCP_ENO_ROLE 1034	    /* int, read-only: 0 = host A, 1 = host B */
+#define TCP_ENO_SELF_NAME 1035	    /* bytes, read-only: role, then session ID: the unique name of this end */
+#define TCP_ENO_PEER_NAME 1036	    /* bytes, read-only: the same for the other end */
+#define TCP_ENO_RAW 1037	    /* bytes, at most 38: contents of the SYN-form option, without kind and length.
+				       Before connect(2): what the SYN carries. Before listen(2): the TEPs this host
+				       accepts, in increasing preference; a SYN-ACK carries our global suboption with
+				       b=1 and solely the chosen TEP. Empty: ENO is off (the default).
+				       Read: what was set */
+#define TCP_ENO_TRANSCRIPT 1038	    /* bytes, read-only: negotiation transcript (RFC 8547 section 4.8) */
+
+/* ---- Options: ours ---- */
+
+#define TCP_ENO_STATE 1039	    /* struct tcp_eno_state, read-only, at any time; EINVAL where ENO was never on */
+#define TCP_ENO_SYN_TRIES 1040	    /* int 0..255: SYN segments that carry ENO before the rest goes without
+				       (RFC 8547 section 4.6). Default 2 */
+#define TCP_ENO_EXPECT 1041	    /* bytes, 2..33: a TEP byte with v=1 and how its data in the SYN-ACK must begin.
+				       A tcpcrypt TEP (0x21-0x24) with v=1 in a SYN-ACK resumes a session only when it
+				       fits what was set here; it counts as invalid otherwise (RFC 8548 section 3.5) */
+
+#define TCP_ENO_SESSID_MAX 64
+#define TCP_ENO_EXPECT_MAX 33
+#define TCP_ENO_SYN_TRIES_DEFAULT 2
+
+/* A listener that speaks ENO itself has this bit in its SO_MARK from listen(2) on (accepted connections do not):
+ * firewall rules that steer ENO connections to a relay leave them alone, e.g. "socket mark & 0x04000000 == 0". */
+#define TCP_ENO_LISTENER_MARK 0x04000000
+
+enum tcp_eno_phase {
+	TCP_ENO_PHASE_IDLE = 0,	      /* not connected */
+	TCP_ENO_PHASE_OFFERED = 1,    /* SYN sent: undecided */
+	TCP_ENO_PHASE_LISTEN = 2,
+	TCP_ENO_PHASE_ENCRYPTING = 3, /* negotiated: this end must follow the TEP. Final */
+	TCP_ENO_PHASE_PLAIN = 4,      /* failed: plain TCP, for the reason in "reason". Final */
+};
+
+/* Why a connection is plain. Values are part of this interface; new ones may follow. */
+enum tcp_eno_reason {
+	TCP_ENO_REASON_NONE = 0,
+	TCP_ENO_REASON_ABSENT = 1,     /* the peer's SYN segment had no ENO option, or a broken list of options */
+	TCP_ENO_REASON_MALFORMED = 2,  /* ... an ill-formed one (section 4.4) */
+	TCP_ENO_REASON_REPEATED = 3,   /* ... several (section 4.1) */
+	TCP_ENO_REASON_VACUOUS = 4,    /* ... one without any TEP (section 4.6) */
+	TCP_ENO_REASON_ROLE = 5,       /* both hosts sent the same b bit (section 4.3) */
+	TCP_ENO_REASON_NO_TEP = 6,     /* no common, valid TEP (section 4.5) */
+	TCP_ENO_REASON_NO_ACK = 7,     /* the first ACK segment had no ENO option (section 4.6) */
+	TCP_ENO_REASON_GIVEN_UP = 8,   /* SYNs with ENO stayed unanswered, later ones went without (section 4.6) */
+	TCP_ENO_REASON_NO_ROOM = 9,    /* our option did not fit into the segment, next to the others */
+	TCP_ENO_REASON_SYN_DATA = 10,  /* TCP Fast Open: a cookie or data in a SYN (section 4.7) */
+	TCP_ENO_REASON_FORGOTTEN = 11, /* too many half-open connections: the SYN's option was forgotten */
+};
+
+/* Value of TCP_ENO_STATE. May grow at the end: a short buffer gets the beginning. */
+struct tcp_eno_state {
+	unsigned char phase;	      /* enum tcp_eno_phase */
+	unsigned char reason;	      /* enum tcp_eno_reason */
+	unsigned char role;	      /* 0 = A, 1 = B; valid when encrypting */
+	unsigned char tep;	      /* as TCP_ENO_NEGTEP; 0 unless encrypting */
+	unsigned char peer_gopt;      /* as TCP_ENO_PEER_GOPT */
+	unsigned char syn_tries;      /* as TCP_ENO_SYN_TRIES */
+	unsigned char syns_with_eno;  /* SYN segments sent with the option, retransmissions included */
+	unsigned char acknowledging;  /* 1 while our segments still carry the two-byte option */
+	unsigned char sessid_length;  /* 0: TCP_ENO_SESSID is not set yet */
+	unsigned char transcript_length;
+	unsigned char reserved[6];
+	unsigned char transcript[TCP_ENO_TRANSCRIPT_MAX];
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* TCP_ENO_H */

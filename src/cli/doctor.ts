@@ -1,0 +1,27 @@
+import type { Command } from 'commander';
+import { type Check, diagnose } from '../kernel/doctor.js';
+import { FAILURE, print } from './report.js';
+
+export function register(program: Command): void {
+  program
+    .command('doctor')
+    .summary('find out what this host lacks for encryption')
+    .description(
+      'Find out what this host lacks for encryption: checks the kernel, permissions, tools, and a connection to itself.\n' +
+        'Names the remedy for each failed check. Exit code 1 when something needed is missing.',
+    )
+    .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)')
+    .option('--json', 'print the result as JSON')
+    .action(async (options: { pins?: string; json?: boolean }) => {
+      const checks = await diagnose(options.pins);
+      print(options.json, { ok: checks.every(isFine), checks }, checks.map(line).join('\n'));
+      if (!checks.every(isFine)) process.exitCode = FAILURE;
+    });
+}
+
+const isFine = (check: Check): boolean => check.ok || !check.needed;
+
+function line(check: Check): string {
+  const verdict = check.ok ? 'ok     ' : check.needed ? 'MISSING' : 'missing';
+  return `${verdict}  ${check.name}: ${check.found}${check.ok ? '' : `\n         ${check.remedy}`}`;
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+/** The command `tcpcrypt`. One file per command; each registers itself. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import * as doctor from './doctor.js';
+import * as down from './down.js';
+import { fail, USAGE_ERROR } from './report.js';
+import * as up from './up.js';
+
+const packageJson = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+const program = new Command('tcpcrypt')
+  .description('Encrypt TCP connections with every host that can, and leave the others as they are.')
+  .version(packageJson.version)
+  .showHelpAfterError('(tcpcrypt --help lists the commands)')
+  .exitOverride();
+
+up.register(program);
+down.register(program);
+doctor.register(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Commander has already printed its own errors, help and version.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
+  else fail(error);
+}

@@ -1,0 +1,166 @@
+/**
+ * TCP-ENO on a socket, through the socket options of include/tcp_eno.h. Needs no privilege, and no libbpf.
+ *
+ *     fd = openEnoSocket(4, { contents })     before connect(2) or listen(2)
+ *     outcome = enoOutcome(fd)                once connected, or accepted
+ *     publishSessionId(fd, id)                once the TEP has derived it
+ */
+import { type ErrorCode, TcpcryptError } from '../errors.js';
+import {
+  AF_INET,
+  AF_INET6,
+  close,
+  EINVAL,
+  ENOPROTOOPT,
+  IPPROTO_TCP,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  setsockopt,
+  socket,
+  systemError,
+  tryGetsockopt,
+  trySetsockopt,
+} from './libc.js';
+
+/** The names and numbers of include/tcp_eno.h. */
+export const TCP_ENO = {
+  ENABLED: 1026,
+  SESSID: 1027,
+  NEGTEP: 1028,
+  TEPS: 1029,
+  SELF_GOPT: 1030,
+  PEER_GOPT: 1031,
+  AA_MANDATORY: 1032,
+  TEP_MANDATORY: 1033,
+  ROLE: 1034,
+  SELF_NAME: 1035,
+  PEER_NAME: 1036,
+  RAW: 1037,
+  TRANSCRIPT: 1038,
+  STATE: 1039,
+  SYN_TRIES: 1040,
+  EXPECT: 1041,
+} as const;
+export const TCP_ENO_SESSID_MAX = 64;
+/** In the SO_MARK of listeners that speak ENO themselves. */
+export const TCP_ENO_LISTENER_MARK = 0x04000000;
+
+/** `enum tcp_eno_phase`. */
+const PHASE_ENCRYPTING = 3;
+const PHASE_PLAIN = 4;
+
+/** `enum tcp_eno_reason`, by number. */
+const REASONS: readonly ErrorCode[] = [
+  'ERR_TCPCRYPT_ENO_ABSENT',
+  'ERR_TCPCRYPT_ENO_ABSENT',
+  'ERR_TCPCRYPT_ENO_MALFORMED',
+  'ERR_TCPCRYPT_ENO_REPEATED',
+  'ERR_TCPCRYPT_ENO_VACUOUS',
+  'ERR_TCPCRYPT_ENO_ROLE',
+  'ERR_TCPCRYPT_ENO_NO_TEP',
+  'ERR_TCPCRYPT_ENO_NO_ACK',
+  'ERR_TCPCRYPT_ENO_GIVEN_UP',
+  'ERR_TCPCRYPT_ENO_NO_ROOM',
+  'ERR_TCPCRYPT_ENO_SYN_DATA',
+  'ERR_TCPCRYPT_ENO_FORGOTTEN',
+];
+
+export interface EnoOffer {
+  /** Contents of the ENO option, without kind and length, at most 38 bytes (RFC 8547 §4.1); empty turns ENO off. */
+  readonly contents: Uint8Array;
+  /** SYN segments that carry ENO before the rest goes without, 0 to 255; 2 by default. */
+  readonly synTries?: number;
+  /** The TEP byte (v=1) and the data that completes the resumption offered in `contents`. */
+  readonly expect?: Uint8Array;
+}
+
+export type EnoOutcome =
+  | { readonly result: 'encrypt'; readonly role: 'A' | 'B'; readonly transcript: Buffer }
+  | { readonly result: 'plain'; readonly reason: ErrorCode };
+
+/** Whether sockets of this process can speak ENO. Costs four system calls; asks anew every time. */
+export function kernelPartPresent(): boolean {
+  if (process.platform !== 'linux') return false;
+  const fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  try {
+    return trySetsockopt(fd, IPPROTO_TCP, TCP_ENO.SYN_TRIES, 2) === 0;
+  } finally {
+    close(fd);
+  }
+}
+
+/**
+ * A TCP socket, non-blocking and close-on-exec, that will offer (connect) or accept (listen) ENO with these contents.
+ * The caller owns the descriptor. Throws ERR_TCPCRYPT_KERNEL_ABSENT, ERR_TCPCRYPT_PLATFORM, and ERR_TCPCRYPT_ARGUMENT for
+ * ill-formed contents.
+ */
+export function openEnoSocket(family: 4 | 6, offer: EnoOffer): number {
+  if (process.platform !== 'linux') throw new TcpcryptError('ERR_TCPCRYPT_PLATFORM');
+  const fd = socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  try {
+    set(fd, TCP_ENO.RAW, offer.contents, 'contents of the ENO option');
+    if (offer.synTries !== undefined) set(fd, TCP_ENO.SYN_TRIES, offer.synTries, 'synTries');
+    if (offer.expect !== undefined) set(fd, TCP_ENO.EXPECT, offer.expect, 'expect');
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
+function set(fd: number, name: number, value: Uint8Array | number, what: string): void {
+  const result = trySetsockopt(fd, IPPROTO_TCP, name, value);
+  if (result === 0) return;
+  if (result === -ENOPROTOOPT) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
+  if (result === -EINVAL) throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: what });
+  throw systemError(`setsockopt(TCP, ${name})`, -result);
+}
+
+/** `struct tcp_eno_state`. */
+export interface EnoState {
+  readonly phase: number;
+  readonly reason: number;
+  readonly role: 'A' | 'B';
+  readonly tep: number;
+  readonly peerGopt: number;
+  readonly synTries: number;
+  readonly synsWithEno: number;
+  readonly acknowledging: boolean;
+  readonly sessionIdLength: number;
+  readonly transcript: Buffer;
+}
+
+/** All that the kernel knows about a socket's ENO, at any time; undefined where ENO was never on. */
+export function enoState(fd: number): EnoState | undefined {
+  const bytes = tryGetsockopt(fd, IPPROTO_TCP, TCP_ENO.STATE, 96);
+  if (bytes === -EINVAL || bytes === -ENOPROTOOPT) return undefined;
+  if (typeof bytes === 'number') throw systemError(`getsockopt(TCP, ${TCP_ENO.STATE})`, -bytes);
+  return {
+    phase: bytes.readUInt8(0),
+    reason: bytes.readUInt8(1),
+    role: bytes.readUInt8(2) === 1 ? 'B' : 'A',
+    tep: bytes.readUInt8(3),
+    peerGopt: bytes.readUInt8(4),
+    synTries: bytes.readUInt8(5),
+    synsWithEno: bytes.readUInt8(6),
+    acknowledging: bytes.readUInt8(7) === 1,
+    sessionIdLength: bytes.readUInt8(8),
+    transcript: bytes.subarray(16, 16 + bytes.readUInt8(9)),
+  };
+}
+
+/** What the negotiation of a connected, or accepted, socket came to. One system call. */
+export function enoOutcome(fd: number): EnoOutcome {
+  const state = enoState(fd);
+  if (state?.phase === PHASE_ENCRYPTING)
+    return { result: 'encrypt', role: state.role, transcript: state.transcript };
+  if (state !== undefined && state.phase !== PHASE_PLAIN && state.phase !== 0)
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'the socket is not connected' });
+  return { result: 'plain', reason: REASONS[state?.reason ?? 0] ?? 'ERR_TCPCRYPT_ENO_ABSENT' };
+}
+
+/** Lets every holder of the descriptor read the session ID (TCP_ENO_SESSID). Once per connection. */
+export function publishSessionId(fd: number, sessionId: Uint8Array): void {
+  setsockopt(fd, IPPROTO_TCP, TCP_ENO.SESSID, sessionId);
+}

@@ -1,0 +1,137 @@
+/**
+ * The directory of pins: where the loaded kernel part lives, and by its presence the record that it is loaded.
+ *
+ *     <pins>/eno_sockets ...    one per map
+ *     <pins>/link_eno_set ...   one per program: the link that keeps it attached
+ *
+ * Pins are on a BPF file system (bpffs), which forgets everything at reboot, exactly like the kernel.
+ */
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { TcpcryptError } from '../errors.js';
+import { cgroupLink, detachLink, lookupElement, openPin, updateElement, withFd } from './libbpf.js';
+import { mount, unmount } from './libc.js';
+import { mountsOf } from './mounts.js';
+
+const BPF_FS_MAGIC = 0xcafe4a11;
+const DEFAULT_BPFFS = '/sys/fs/bpf';
+/** The number changes when a map's layout does: another version's pins are never touched. */
+const DEFAULT_PINS = 'tcpcrypt/v1';
+const LINK = 'link_';
+const INSTALL_MAP = 'eno_install';
+const INSTALL_SIZE = 56;
+const FIRST = Buffer.alloc(4);
+
+/** Where the pins are unless said otherwise: <bpffs>/tcpcrypt/v1. */
+export function defaultPins(): string {
+  const mounted = mountsOf('bpf');
+  const bpffs = mounted.includes(DEFAULT_BPFFS) ? DEFAULT_BPFFS : (mounted[0] ?? DEFAULT_BPFFS);
+  return join(bpffs, DEFAULT_PINS);
+}
+
+export const mapPin = (pins: string, map: string): string => join(pins, map);
+export const linkPin = (pins: string, program: string): string => join(pins, LINK + program);
+
+/** `struct eno_install` (bpf/eno_state.h). */
+export interface Installation {
+  readonly objectSha256: Buffer;
+  readonly cgroupId: bigint;
+  /** We mounted the BPF file system ... */
+  readonly mountedBpffs: boolean;
+  /** ... and created that many parent directories of the pins. */
+  readonly madeParents: number;
+}
+
+export function writeInstallation(mapFd: number, installation: Installation): void {
+  const value = Buffer.alloc(INSTALL_SIZE);
+  installation.objectSha256.copy(value, 0, 0, 32);
+  value.writeBigUInt64LE(installation.cgroupId, 32);
+  value.writeBigUInt64LE(installation.mountedBpffs ? 1n : 0n, 40);
+  value.writeBigUInt64LE(BigInt(installation.madeParents), 48);
+  updateElement(mapFd, FIRST, value);
+}
+
+/** What `pins` hold: undefined when there is nothing; without an installation when an "up" was interrupted. */
+export function readPins(
+  pins: string,
+): { readonly installation?: Installation; readonly links: readonly string[] } | undefined {
+  if (!existsSync(pins)) return undefined;
+  const links = readdirSync(pins).filter((name) => name.startsWith(LINK));
+  const fd = openPin(mapPin(pins, INSTALL_MAP));
+  if (fd === undefined) return { links };
+  const value = withFd(fd, () => lookupElement(fd, FIRST, INSTALL_SIZE));
+  if (value === undefined) return { links };
+  return {
+    links: links.map((name) => name.slice(LINK.length)),
+    installation: {
+      objectSha256: value.subarray(0, 32),
+      cgroupId: value.readBigUInt64LE(32),
+      mountedBpffs: value.readBigUInt64LE(40) === 1n,
+      madeParents: Number(value.readBigUInt64LE(48)),
+    },
+  };
+}
+
+/** The cgroup that a program's link is attached to; undefined when it is not attached any more. */
+export function attachedTo(pins: string, program: string): bigint | undefined {
+  const fd = openPin(linkPin(pins, program));
+  if (fd === undefined) return undefined;
+  const { cgroupId } = withFd(fd, cgroupLink);
+  return cgroupId === 0n ? undefined : cgroupId;
+}
+
+/** Detaches the programs and removes the directory. Files that are not ours stay, and with them the directory. */
+export function removePins(pins: string): void {
+  if (!existsSync(pins)) return;
+  const names = readdirSync(pins);
+  for (const name of names.filter((entry) => entry.startsWith(LINK))) {
+    const fd = openPin(join(pins, name));
+    if (fd !== undefined) withFd(fd, detachLink);
+    unlinkSync(join(pins, name));
+  }
+  for (const name of names.filter((entry) => entry.startsWith('eno_'))) unlinkSync(join(pins, name));
+  removeEmpty(pins);
+}
+
+/** Creates the parent directories of `path`; returns how many were missing. */
+export function makeParents(path: string): number {
+  const parent = dirname(path);
+  if (existsSync(parent)) return 0;
+  const made = makeParents(parent);
+  mkdirSync(parent, { mode: 0o755 });
+  return made + 1;
+}
+
+/** Removes `count` parent directories of `path`, as long as they are empty. */
+export function removeParents(path: string, count: number): void {
+  for (let i = 0, parent = dirname(path); i < count; i++, parent = dirname(parent)) removeEmpty(parent);
+}
+
+function removeEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOTEMPTY' && code !== 'ENOENT') throw error;
+  }
+}
+
+/** Makes sure that `pins` will be on a BPF file system; returns whether one had to be mounted. */
+export function ensureBpffs(pins: string): boolean {
+  let ancestor = resolve(pins);
+  while (!existsSync(ancestor)) ancestor = dirname(ancestor);
+  if (statfsSync(ancestor).type === BPF_FS_MAGIC) return false;
+  if (`${resolve(pins)}/`.startsWith(`${DEFAULT_BPFFS}/`) && existsSync(DEFAULT_BPFFS)) {
+    mount('bpf', DEFAULT_BPFFS, 'bpf');
+    return true;
+  }
+  throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+    detail: `${pins} is not on a BPF file system: mount -t bpf bpf ${dirname(resolve(pins))}`,
+  });
+}
+
+/** Undoes {@link ensureBpffs}, unless others have pinned something there meanwhile. */
+export function unmountBpffs(): void {
+  if (mountsOf('bpf').includes(DEFAULT_BPFFS) && readdirSync(DEFAULT_BPFFS).length === 0)
+    unmount(DEFAULT_BPFFS);
+}
