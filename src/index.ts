@@ -5,7 +5,7 @@
  * by root (`tcpcrypt up`); without it connections are plain TCP, or refused in mode `required`.
  */
 export { ERRORS, type ErrorCode, TcpcryptError } from './errors.js';
-export { type AeadId, AEADS, type TepId, TEPS } from './session/index.js';
+export { AEADS, type AeadId, TEPS, type TepId } from './session/index.js';
 export { type ConnectOptions, connect } from './socket/connect.js';
 export type { EncryptionOptions, Mode } from './socket/options.js';
 export { createServer, type ListenOptions, Server, type ServerOptions } from './socket/server.js';

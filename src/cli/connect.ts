@@ -2,7 +2,12 @@
 import type { Command } from 'commander';
 import { connect } from '../socket/connect.js';
 import { ConnectionReport } from './connection-report.js';
-import { addEncryptionFlags, type EncryptionFlags, encryptionOptions, parsePort } from './encryption-flags.js';
+import {
+  addEncryptionFlags,
+  type EncryptionFlags,
+  encryptionOptions,
+  parsePort,
+} from './encryption-flags.js';
 
 export function register(program: Command): void {
   const command = program

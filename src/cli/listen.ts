@@ -4,7 +4,12 @@ import type { Command } from 'commander';
 import { createServer } from '../socket/server.js';
 import type { Socket } from '../socket/socket.js';
 import { ConnectionReport } from './connection-report.js';
-import { addEncryptionFlags, type EncryptionFlags, encryptionOptions, parsePort } from './encryption-flags.js';
+import {
+  addEncryptionFlags,
+  type EncryptionFlags,
+  encryptionOptions,
+  parsePort,
+} from './encryption-flags.js';
 
 interface Flags extends EncryptionFlags {
   readonly echo?: boolean;

@@ -2,8 +2,12 @@
 /** The command `tcpcrypt`. One file per command; each registers itself. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import * as connect from './connect.js';
+import * as daemon from './daemon.js';
+import * as demo from './demo.js';
 import * as doctor from './doctor.js';
 import * as down from './down.js';
+import * as listen from './listen.js';
 import { fail, USAGE_ERROR } from './report.js';
 import * as up from './up.js';
 
@@ -20,6 +24,10 @@ const program = new Command('tcpcrypt')
 up.register(program);
 down.register(program);
 doctor.register(program);
+daemon.register(program);
+connect.register(program);
+listen.register(program);
+demo.register(program);
 
 try {
   await program.parseAsync();

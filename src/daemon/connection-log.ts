@@ -65,7 +65,10 @@ export class ConnectionEntry {
     const { direction } = this.facts;
     const event = channel.encrypted ? 'secure' : 'plain';
     this.log.count(`${direction}${channel.encrypted ? 'Encrypted' : 'Plain'}`);
-    this.logger.info({ event, ...this.facts, ...describe(channel, channel.sessionId) }, `${direction} connection is ${event}`);
+    this.logger.info(
+      { event, ...this.facts, ...describe(channel, channel.sessionId) },
+      `${direction} connection is ${event}`,
+    );
   }
 
   end(channel: Channel, ending: Ending): void {
@@ -73,7 +76,13 @@ export class ConnectionEntry {
     const bytes = { bytesReceived: channel.dataReceived, bytesSent: channel.dataSent };
     if (ending.how === 'error') this.log.count('failed');
     this.logger.info(
-      { event: 'end', ...this.facts, ...describe(channel, channel.sessionId), ...bytes, ...endingFacts(ending) },
+      {
+        event: 'end',
+        ...this.facts,
+        ...describe(channel, channel.sessionId),
+        ...bytes,
+        ...endingFacts(ending),
+      },
       `${direction} connection ended`,
     );
   }

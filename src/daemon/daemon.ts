@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { TcpcryptError } from '../errors.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
+import { defaultPins } from '../kernel/pins.js';
 import { Steering, uninstallScript } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
 import { type EncryptionOptions, encryption } from '../socket/options.js';
@@ -21,7 +22,8 @@ import { PathMemory } from './path-memory.js';
 /** NFQUEUE number: RFC 8547. */
 export const DEFAULT_QUEUE = 8547;
 
-export interface DaemonOptions extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout'> {
+export interface DaemonOptions
+  extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout'> {
   readonly logger: Logger;
   /** NFQUEUE number. */
   readonly queue?: number;
@@ -64,13 +66,13 @@ export class Daemon {
     const wanted = encryption({ ...options, mode: 'opportunistic' });
     const log = new ConnectionLog(logger);
     const memory = new PathMemory();
-    const truePeers = new TruePeers(pins);
+    const truePeers = new TruePeers(pins ?? defaultPins());
     const outbound = await Outbound.open({ queue, encryption: wanted, memory, log, onFailure });
     let inbound: Inbound | undefined;
     let guard: Guard | undefined;
     try {
       inbound = await Inbound.open({ encryption: wanted, truePeers, log });
-      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts };
+      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6: false };
       guard = new Guard(uninstallScript());
       const steering = Steering.install(rules);
       return new Daemon({ outbound, inbound, steering, guard, log, memory });

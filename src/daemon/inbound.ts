@@ -16,7 +16,7 @@ import { enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
 import { MARK } from '../kernel/steering.js';
-import type { TruePeers } from '../kernel/true-peer.js';
+import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
 import { passiveOffer } from '../session/index.js';
 import type { Encryption } from '../socket/options.js';
 import { descriptorOf, transportOf } from '../socket/transport.js';
@@ -35,6 +35,7 @@ export class Inbound {
   readonly #server: Server;
   readonly #relays = new Set<Relay>();
   readonly #ports = new StandInPorts();
+  readonly #netns = netnsCookie();
 
   private constructor(options: InboundOptions, server: Server) {
     this.#options = options;
@@ -93,7 +94,11 @@ export class Inbound {
     const relay = new Relay({ transport: far, fd, outcome: enoOutcome(fd) }, encryption, {
       onReady: (ready) => {
         entry.ready(ready.channel);
-        this.#connectOn(ready, { address: remoteAddress, port: remotePort }, { address: localAddress, port: localPort });
+        this.#connectOn(
+          ready,
+          { address: remoteAddress, port: remotePort },
+          { address: localAddress, port: localPort },
+        );
       },
       onEnd: (ended, ending) => {
         this.#relays.delete(ended);
@@ -123,7 +128,7 @@ export class Inbound {
       libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
       libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
       standIn = this.#ports.bind(fd, client.address);
-      truePeers.set(client.address, standIn, client.address, client.port);
+      truePeers.set(this.#netns, client.address, standIn, client.address, client.port);
     } catch (error) {
       libc.close(fd);
       relay.abort(error as Error);
@@ -135,7 +140,7 @@ export class Inbound {
       relay.abort();
     };
     local.once('error', refused);
-    local.once('close', () => truePeers.delete(client.address, standIn));
+    local.once('close', () => truePeers.delete(this.#netns, client.address, standIn));
     local.once('connect', () => {
       local.off('error', refused);
       relay.join(local);

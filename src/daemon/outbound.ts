@@ -12,10 +12,10 @@
  * itself. Destinations that answered without ENO are remembered: their next SYNs pass at once.
  */
 import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
-import { originalDestination } from '../kernel/original-destination.js';
 import * as libc from '../kernel/libc.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
+import { originalDestination } from '../kernel/original-destination.js';
 import { readSegment } from '../kernel/segment.js';
 import { MARK } from '../kernel/steering.js';
 import { type Dialled, dial } from '../socket/dial.js';
@@ -180,7 +180,11 @@ export class Outbound {
   /** Let the application hear it from the network itself. */
   #unreachable(key: string, expected: Expected, id: number, error: unknown): void {
     this.#options.log.count('outboundUnreachable');
-    this.#options.log.debug('far host not reached', { to: expected.destination, port: expected.destinationPort, error });
+    this.#options.log.debug('far host not reached', {
+      to: expected.destination,
+      port: expected.destinationPort,
+      error,
+    });
     this.#forget(key, expected);
     this.#queue.accept(id);
   }

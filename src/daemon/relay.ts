@@ -108,7 +108,9 @@ export class Relay {
 
   #farClosed(error: Error | undefined): void {
     const reset = error !== undefined && (error as NodeJS.ErrnoException).code === 'ECONNRESET';
-    this.#finish(error === undefined ? { how: 'end' } : reset ? { how: 'reset', by: 'far' } : { how: 'error', error });
+    this.#finish(
+      error === undefined ? { how: 'end' } : reset ? { how: 'reset', by: 'far' } : { how: 'error', error },
+    );
     if (error !== undefined) this.#local?.resetAndDestroy();
   }
 

@@ -6,11 +6,11 @@
  *
  * Everything it shows is measured; it succeeds only if every check does.
  */
-import { TCP_OPTION_ENO } from './eno-kind.js';
 import { Capture } from '../lab/capture.js';
 import type { Host } from '../lab/host.js';
 import { Lab } from '../lab/lab.js';
 import { type CapturedSegment, findOption, isSyn, isSynAck } from '../lab/pcap.js';
+import { TCP_OPTION_ENO } from '../wire/index.js';
 import { DaemonProcess } from './daemons.js';
 import { explainOptions, hexDump } from './explain.js';
 import { loadKernelPart } from './kernel-part.js';
@@ -63,7 +63,10 @@ export async function playDemo(options: DemoOptions): Promise<DemoReport> {
     await demo.strike();
   }
   const left = differences(before, machineState());
-  demo.check(left.length === 0, `nothing is left behind${left.length > 0 ? `, except: ${left.join(', ')}` : ''}`);
+  demo.check(
+    left.length === 0,
+    `nothing is left behind${left.length > 0 ? `, except: ${left.join(', ')}` : ''}`,
+  );
   return demo.finish();
 }
 
@@ -102,9 +105,8 @@ class Demo {
     this.check(plain.exchange.sha256 === letter, 'the file arrived unchanged');
 
     n.heading('2. With tcpcrypt: the same curl, the same nginx');
-    const pins = [await this.#switchOn(lab, alice), await this.#switchOn(lab, bob)] as const;
-    const daemonA = await this.#daemon(alice, pins[0]);
-    const daemonB = await this.#daemon(bob, pins[1]);
+    const daemonA = await this.#switchOn(alice);
+    const daemonB = await this.#switchOn(bob);
     n.say(n.style('tcpcrypt up; tcpcrypt daemon   (on alice and on bob)', 'dim'));
     const { exchange, segments } = await this.#exchange(lab, alice, bob);
     this.#show(exchange);
@@ -143,7 +145,10 @@ class Demo {
 
     n.heading('4. Switching off');
     const codes = [await daemonA.stop(), await daemonB.stop()];
-    this.check(codes.every((code) => code === 0), 'the daemons stopped');
+    this.check(
+      codes.every((code) => code === 0),
+      'the daemons stopped',
+    );
     const rules = [alice, bob].map((host) => host.enter('nft', ['list', 'ruleset'])).join('');
     this.check(rules.trim() === '', 'no firewall rule stayed on alice and bob');
     const after = await this.#exchange(lab, alice, bob);
@@ -185,15 +190,10 @@ class Demo {
     return { ok, checks: this.#checks, ...this.#report, seconds };
   }
 
-  async #switchOn(lab: Lab, host: Host): Promise<string> {
+  async #switchOn(host: Host): Promise<DaemonProcess> {
     this.#signal.throwIfAborted();
-    const { pins, undo } = await loadKernelPart(lab, host);
+    const { pins, undo } = loadKernelPart(host);
     this.#undo.push(undo);
-    return pins;
-  }
-
-  async #daemon(host: Host, pins: string): Promise<DaemonProcess> {
-    this.#signal.throwIfAborted();
     const daemon = await DaemonProcess.start(host, pins);
     this.#undo.push(async () => {
       await daemon.stop();
@@ -202,7 +202,11 @@ class Demo {
   }
 
   /** Has `client` fetch the letter from `server` while the router records what passes on the client's cable. */
-  async #exchange(lab: Lab, client: Host, server: Host): Promise<{ exchange: Exchange; segments: CapturedSegment[] }> {
+  async #exchange(
+    lab: Lab,
+    client: Host,
+    server: Host,
+  ): Promise<{ exchange: Exchange; segments: CapturedSegment[] }> {
     this.#signal.throwIfAborted();
     const capture = await Capture.start(lab, client);
     let fetched: { command: string; sha256: string };
@@ -237,7 +241,9 @@ class Demo {
   #showHandshake(exchange: Exchange): void {
     const n = this.#narrator;
     const options = (names: readonly string[]): string =>
-      names.map((name) => (name.startsWith('ENO') ? n.style(name, 'yellow') : n.style(name, 'dim'))).join(', ');
+      names
+        .map((name) => (name.startsWith('ENO') ? n.style(name, 'yellow') : n.style(name, 'dim')))
+        .join(', ');
     n.fact('SYN', options(exchange.syn));
     n.fact('SYN-ACK', options(exchange.synAck));
     n.fact('first ACK', options(exchange.firstAck));
@@ -270,7 +276,9 @@ function observe(segments: readonly CapturedSegment[], client: Host): Omit<Excha
   // All payload in the order of its arrival: a marker that is cut in two by segmentation is still found.
   const payload = [true, false].map((fromClient) =>
     Buffer.concat(
-      segments.filter(({ source }) => (source === client.address4) === fromClient).map(({ payload }) => payload),
+      segments
+        .filter(({ source }) => (source === client.address4) === fromClient)
+        .map(({ payload }) => payload),
     ),
   );
   return {
@@ -283,4 +291,3 @@ function observe(segments: readonly CapturedSegment[], client: Host): Omit<Excha
     plaintextSeen: payload.some((bytes) => bytes.includes(QUESTION_MARKER) || bytes.includes(ANSWER_MARKER)),
   };
 }
-

@@ -1,6 +1,6 @@
 /** What a capture shows, in words: TCP options by name, the ENO option decoded, payload as a hex dump. */
 import { hex } from '../socket/describe.js';
-import { parseEnoContents, TCP_OPTION_ENO, TEPS, isTepId } from '../wire/index.js';
+import { isTepId, parseEnoContents, TCP_OPTION_ENO, TEPS } from '../wire/index.js';
 
 const OPTION_NAMES: Record<number, string> = {
   2: 'MSS',

@@ -34,7 +34,9 @@ export class Narrator {
 
   /** A fact with its name. */
   fact(name: string, value: string, ...styles: readonly Style[]): void {
-    this.line(`  ${this.style(name.padEnd(17), 'dim')} ${styles.length > 0 ? this.style(value, ...styles) : value}`);
+    this.line(
+      `  ${this.style(name.padEnd(17), 'dim')} ${styles.length > 0 ? this.style(value, ...styles) : value}`,
+    );
   }
 
   check(ok: boolean, text: string): void {

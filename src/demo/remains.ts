@@ -5,7 +5,9 @@ import { cgroupMount } from '../lab/cgroup.js';
 
 export function machineState(): Record<string, string> {
   return {
-    iptables: tool('iptables-save').replace(/^#.*$/gm, '').replace(/\[\d+:\d+\]/g, ''),
+    iptables: tool('iptables-save')
+      .replace(/^#.*$/gm, '')
+      .replace(/\[\d+:\d+\]/g, ''),
     nftables: tool('nft', 'list', 'ruleset').replace(/packets \d+ bytes \d+/g, ''),
     'ip rule': tool('ip', 'rule'),
     namespaces: tool('ip', 'netns', 'list'),

@@ -41,7 +41,9 @@ http {
 
 /** What nginx wrote of the client of its last request: its address. */
 export function lastClient(host: Host, directory: string): string {
-  const lines = readFileSync(join(directory, host.name, 'access.log'), 'utf8').trim().split('\n');
+  const lines = readFileSync(join(directory, host.name, 'access.log'), 'utf8')
+    .trim()
+    .split('\n');
   return (lines.at(-1) ?? '').split(' ')[0] ?? '';
 }
 

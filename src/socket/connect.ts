@@ -1,6 +1,6 @@
 /** `connect`: an outgoing connection, by name or address. */
-import { type LookupAddress, lookup as dnsLookup } from 'node:dns';
-import { connect as netConnect, isIP, type LookupFunction, type Socket as TcpSocket } from 'node:net';
+import { lookup as dnsLookup, type LookupAddress } from 'node:dns';
+import { isIP, type LookupFunction, connect as netConnect, type Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
 import { dial } from './dial.js';
 import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
@@ -40,7 +40,9 @@ export function connect(
   third?: () => void,
 ): Socket {
   const options: ConnectOptions =
-    typeof first === 'number' ? { port: first, ...(typeof second === 'string' ? { host: second } : {}) } : first;
+    typeof first === 'number'
+      ? { port: first, ...(typeof second === 'string' ? { host: second } : {}) }
+      : first;
   const listener = typeof second === 'function' ? second : third;
   const wanted = encryption(options);
   check(Number.isInteger(options.port) && options.port > 0 && options.port < 65536, `port: ${options.port}`);

@@ -1,6 +1,13 @@
 /** What a connection may be told about encryption, with its defaults; shared by library and daemon. */
 import { TcpcryptError } from '../errors.js';
-import { type AeadId, DEFAULT_CIPHERS, DEFAULT_TEPS, isAeadId, isTepId, type TepId } from '../session/index.js';
+import {
+  type AeadId,
+  DEFAULT_CIPHERS,
+  DEFAULT_TEPS,
+  isAeadId,
+  isTepId,
+  type TepId,
+} from '../session/index.js';
 
 /**
  * `opportunistic`: encrypt when the peer can, otherwise go on as plain TCP.

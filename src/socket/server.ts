@@ -79,13 +79,11 @@ export class Server extends EventEmitter {
   listen(options: ListenOptions, callback?: () => void): this;
   listen(port?: number, host?: string, callback?: () => void): this;
   listen(port: number, callback?: () => void): this;
-  listen(
-    first: ListenOptions | number = 0,
-    second?: string | (() => void),
-    third?: () => void,
-  ): this {
+  listen(first: ListenOptions | number = 0, second?: string | (() => void), third?: () => void): this {
     const options: ListenOptions =
-      typeof first === 'number' ? { port: first, ...(typeof second === 'string' ? { host: second } : {}) } : first;
+      typeof first === 'number'
+        ? { port: first, ...(typeof second === 'string' ? { host: second } : {}) }
+        : first;
     const callback = typeof second === 'function' ? second : third;
     const port = options.port ?? 0;
     check(Number.isInteger(port) && port >= 0 && port < 65536, `port: ${port}`);
@@ -118,7 +116,10 @@ export class Server extends EventEmitter {
     return this;
   }
 
-  async #listen(port: number, { host, backlog = DEFAULT_BACKLOG, ipv6Only = false }: ListenOptions): Promise<void> {
+  async #listen(
+    port: number,
+    { host, backlog = DEFAULT_BACKLOG, ipv6Only = false }: ListenOptions,
+  ): Promise<void> {
     const address = host === undefined || isIP(host) !== 0 ? host : (await lookup(host)).address;
     let fd: number;
     try {
