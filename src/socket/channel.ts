@@ -6,13 +6,15 @@
  *     → onReady                          usable: the keys are there, or the connection is plain
  *     → onData* → onEnd                  what the peer sent; onEnd only for an authenticated end (TC-37)
  *     → onClose(error?)                  always, once, last
- *   write, end, pause, resume, abort     at any time after onReady; abort also before
+ *   write, end, pause, resume, abort     at any time after onReady; abort also before. After an abort, also one of
+ *                                        ours because of an error, write and end do nothing
  */
 import type { Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
 import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
-import { type AeadId, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
+import { type AeadId, INIT1_MAGIC, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
 import type { Encryption } from './options.js';
+import { errorAtEnd, reset } from './transport.js';
 
 /** What of {@link Channel} its owner hears of. */
 export interface ChannelHandlers {
@@ -123,6 +125,10 @@ export class Channel {
    * @returns false when the caller should wait for onDrain
    */
   write(data: Uint8Array, written?: (error?: Error | null) => void): boolean {
+    if (this.#aborted) {
+      written?.(null);
+      return true;
+    }
     this.#dataSent += data.length;
     if (this.#session === undefined) return this.#transport.write(data, written);
     this.#session.write(data);
@@ -131,6 +137,10 @@ export class Channel {
 
   /** Ends our direction: FINp, then TCP FIN. */
   end(finished?: () => void): void {
+    if (this.#aborted) {
+      finished?.();
+      return;
+    }
     if (this.#session === undefined) {
       this.#transport.end(finished);
       return;
@@ -160,12 +170,16 @@ export class Channel {
     this.#aborted = true;
     this.#session?.destroy();
     clearTimeout(this.#deadline);
-    this.#transport.resetAndDestroy();
+    reset(this.#transport);
   }
 
   #handleData(chunk: Uint8Array): void {
     const session = this.#session;
     if (session === undefined) {
+      if (this.#dataReceived === 0 && this.#peerEncrypts(chunk)) {
+        this.abort(new TcpcryptError('ERR_TCPCRYPT_ENO_ACK_STRIPPED'));
+        return;
+      }
       this.#dataReceived += chunk.length;
       this.#handlers.onData(chunk);
       return;
@@ -181,12 +195,24 @@ export class Channel {
     this.#transmit();
   }
 
+  /**
+   * Without ENO on its first ACK segment we must go on in plaintext (RFC 8547 §4.6), but if the option was removed on
+   * the way, the peer does not know: what it sends is no application data.
+   */
+  #peerEncrypts(firstChunk: Uint8Array): boolean {
+    return (
+      this.#plainReason === 'ERR_TCPCRYPT_ENO_NO_ACK' &&
+      firstChunk.length >= 4 &&
+      Buffer.from(firstChunk.buffer, firstChunk.byteOffset, 4).readUInt32BE() === INIT1_MAGIC
+    );
+  }
+
   #deliver(session: Session): void {
     for (let event = session.pollEvent(); event !== undefined; event = session.pollEvent()) {
       switch (event.type) {
         case 'secure':
           clearTimeout(this.#deadline);
-          if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId);
+          this.#publish(session.sessionId);
           this.#becomeReady();
           break;
         case 'data':
@@ -203,6 +229,16 @@ export class Channel {
     }
   }
 
+  /** For whoever holds the descriptor; that may fail only where the kernel part was taken out meanwhile. */
+  #publish(sessionId: Uint8Array | undefined): void {
+    if (sessionId === undefined || this.#fd < 0) return;
+    try {
+      publishSessionId(this.#fd, sessionId);
+    } catch (error) {
+      if (!(error instanceof TcpcryptError)) throw error;
+    }
+  }
+
   #becomeReady(): void {
     if (this.#transport.destroyed || this.#ready) return;
     this.#ready = true;
@@ -211,6 +247,11 @@ export class Channel {
   }
 
   #handleEnd(): void {
+    const error = errorAtEnd(this.#transport);
+    if (error !== undefined) {
+      this.#fail(error);
+      return;
+    }
     if (this.#session === undefined) {
       this.#endReceived = true;
       this.#handlers.onEnd();
