@@ -51,6 +51,11 @@ async function run(flags: Flags): Promise<void> {
       void stop('failure', 1);
     },
   });
+  // A mistake of ours must not leave connections hanging: they are reset, and new ones are plain TCP.
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ event: 'failure', error: error.stack }, 'internal error');
+    process.exit(1);
+  });
   process.on('SIGTERM', () => void stop('SIGTERM', 0));
   process.on('SIGINT', () => void stop('SIGINT', 0));
   logger.info({ event: 'ready' }, 'ready');

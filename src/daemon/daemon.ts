@@ -3,7 +3,9 @@
  *
  *   Daemon.start   listeners first, then the guard, then the steering rules: at no moment does a rule
  *                  point at nothing
- *   daemon.stop    the rules first: new connections are plain TCP at once; then what is relayed may finish
+ *   daemon.stop    the queue and the listeners first: without them the rules let everything pass, so new
+ *                  connections are plain TCP at once; then what is relayed may finish; the rules last, as what
+ *                  is relayed needs them, and would go out in plaintext without
  *   death          the guard removes the rules; a held SYN is retransmitted by its sender and passes
  */
 import type { Logger } from 'pino';
@@ -93,8 +95,6 @@ export class Daemon {
    * Stops taking connections, waits up to `patience` milliseconds for those that are relayed, resets the rest.
    */
   async stop(patience: number): Promise<void> {
-    this.#steering.uninstall();
-    await this.#guard.standDown();
     await this.#outbound.close();
     this.#inbound.close();
     const deadline = Date.now() + patience;
@@ -102,5 +102,7 @@ export class Daemon {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
+    this.#steering.uninstall();
+    await this.#guard.standDown();
   }
 }

@@ -12,17 +12,25 @@
  * fooled), and accept() and getpeername() report its port too.
  */
 import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
-import { enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
+import { type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
 import { MARK } from '../kernel/steering.js';
 import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
 import { passiveOffer } from '../session/index.js';
 import type { Encryption } from '../socket/options.js';
-import { descriptorOf, transportOf } from '../socket/transport.js';
+import { descriptorOf, reset, transportOf } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import { Relay } from './relay.js';
 import { StandInPorts } from './stand-in-ports.js';
+
+/** Tuned by us: so many stand-in ports are tried for one connection. */
+const CONNECT_TRIES = 8;
+
+interface Endpoint {
+  readonly address: string;
+  readonly port: number;
+}
 
 export interface InboundOptions {
   readonly encryption: Encryption;
@@ -84,21 +92,26 @@ export class Inbound {
       localPort === undefined ||
       localPort === this.port // somebody found our port: connecting on would come back here
     ) {
-      far.on('error', () => {});
-      far.resetAndDestroy();
+      this.#refuse(far);
       return;
     }
     const { encryption, log } = this.#options;
+    const client = { address: remoteAddress, port: remotePort };
+    const server = { address: localAddress, port: localPort };
     const fd = descriptorOf(far);
+    let outcome: EnoOutcome;
+    try {
+      outcome = enoOutcome(fd);
+    } catch {
+      // The kernel part was exchanged or taken out in the middle of this handshake.
+      this.#refuse(far);
+      return;
+    }
     const entry = log.open('inbound', `${localAddress}:${localPort}`, `${remoteAddress}:${remotePort}`);
-    const relay = new Relay({ transport: far, fd, outcome: enoOutcome(fd) }, encryption, {
+    const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
         entry.ready(ready.channel);
-        this.#connectOn(
-          ready,
-          { address: remoteAddress, port: remotePort },
-          { address: localAddress, port: localPort },
-        );
+        this.#connectOn(ready, client, server, CONNECT_TRIES);
       },
       onEnd: (ended, ending) => {
         this.#relays.delete(ended);
@@ -108,43 +121,57 @@ export class Inbound {
     this.#relays.add(relay);
   }
 
+  #refuse(far: TcpSocket): void {
+    this.#options.log.count('uninvited');
+    far.on('error', () => {});
+    reset(far);
+  }
+
   /** Connects to the real server in the client's name. */
-  #connectOn(
-    relay: Relay,
-    client: { address: string; port: number },
-    server: { address: string; port: number },
-  ): void {
+  #connectOn(relay: Relay, client: Endpoint, server: Endpoint, tries: number): void {
     const { log, truePeers } = this.#options;
-    let fd: number;
+    let local: TcpSocket;
     let standIn: number;
     try {
-      fd = libc.socket(libc.AF_INET, libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC, 0);
+      ({ local, standIn } = this.#standIn(client));
     } catch (error) {
       relay.abort(error as Error);
       return;
     }
-    try {
-      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
-      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
-      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
-      standIn = this.#ports.bind(fd, client.address);
-      truePeers.set(this.#netns, client.address, standIn, client.address, client.port);
-    } catch (error) {
-      libc.close(fd);
-      relay.abort(error as Error);
-      return;
-    }
-    const local = transportOf(fd);
-    const refused = (): void => {
+    truePeers.set(this.#netns, client.address, standIn, client.address, client.port);
+    const refused = (error: NodeJS.ErrnoException): void => {
+      if (error.code === 'EADDRNOTAVAIL' && tries > 1) {
+        // An earlier connection from this port to this server is in TIME_WAIT.
+        this.#connectOn(relay, client, server, tries - 1);
+        return;
+      }
       log.count('inboundRefused');
       relay.abort();
     };
     local.once('error', refused);
-    local.once('close', () => truePeers.delete(this.#netns, client.address, standIn));
+    local.once('close', () => {
+      this.#ports.release(client.address, standIn);
+      truePeers.delete(this.#netns, client.address, standIn);
+    });
     local.once('connect', () => {
       local.off('error', refused);
       relay.join(local);
     });
     local.connect({ host: server.address, port: server.port });
+  }
+
+  /** A socket that is bound to a port in the client's name. */
+  #standIn(client: Endpoint): { local: TcpSocket; standIn: number } {
+    const fd = libc.socket(libc.AF_INET, libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC, 0);
+    try {
+      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
+      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
+      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+      const standIn = this.#ports.take(fd, client.address);
+      return { local: transportOf(fd), standIn };
+    } catch (error) {
+      libc.close(fd);
+      throw error;
+    }
   }
 }

@@ -20,7 +20,7 @@ import { readSegment } from '../kernel/segment.js';
 import { MARK } from '../kernel/steering.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
-import { descriptorOf } from '../socket/transport.js';
+import { descriptorOf, reset } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import type { PathMemory } from './path-memory.js';
 import { Relay } from './relay.js';
@@ -119,9 +119,11 @@ export class Outbound {
       return;
     }
     const key = `${source} ${sourcePort} ${destination} ${destinationPort}`;
-    if (this.#expected.has(key)) {
-      // A retransmission: the first copy is still held, or on its way.
-      this.#queue.drop(id);
+    const earlier = this.#expected.get(key);
+    if (earlier !== undefined) {
+      // A retransmission: the first copy is still held, or it was released and did not arrive.
+      if (earlier.relay === undefined) this.#queue.drop(id);
+      else this.#queue.accept(id, mark | MARK.REDIRECT);
       return;
     }
     if (this.#expected.size >= MAX_HELD) {
@@ -197,7 +199,7 @@ export class Outbound {
       // Not sent by us: some local program found the port.
       this.#options.log.count('uninvited');
       local.on('error', () => {});
-      local.resetAndDestroy();
+      reset(local);
       return;
     }
     const { relay } = expected;
