@@ -233,12 +233,17 @@ ${families.map(createdMemo).join('')}
   }
 
   # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
-  # "socket wildcard" is true or false only where there is such a socket.
+  # "socket wildcard" is true or false only where there is such a socket. In TIME_WAIT, what is found is the
+  # remains of an earlier connection from the same port; if it was the daemon's, so is the next.
   chain steer_prerouting {
     type filter hook prerouting priority -150; policy accept;
     iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
-      tcp dport != { ${except.join(', ')} } fib daddr type local \\
-      socket wildcard { 0, 1 } socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+      tcp dport != { ${except.join(', ')} } fib daddr type local jump steer_syn
+  }
+  chain steer_syn {
+    socket wildcard { 0, 1 } socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+    socket wildcard { 0, 1 } return
+    socket transparent 1 jump steer
   }
   # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
   chain steer {
