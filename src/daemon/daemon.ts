@@ -86,6 +86,17 @@ export class Daemon {
     }
   }
 
+  /** What there is now, and what there was: for a line in the log. */
+  get status(): Readonly<Record<string, number>> {
+    return {
+      relayed: this.connections,
+      held: this.#outbound.awaited,
+      standIns: this.#inbound.standIns,
+      destinations: this.memory.size,
+      ...this.log.counters,
+    };
+  }
+
   /** Relayed connections. */
   get connections(): number {
     return this.#outbound.relays.size + this.#inbound.relays.size;

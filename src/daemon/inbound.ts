@@ -78,6 +78,11 @@ export class Inbound {
     return this.#relays;
   }
 
+  /** Ports that are taken in the name of clients. */
+  get standIns(): number {
+    return this.#ports.taken;
+  }
+
   /** Stops taking connections; those that are relayed go on. */
   close(): void {
     this.#server.close();
@@ -129,30 +134,23 @@ export class Inbound {
 
   /** Connects to the real server in the client's name. */
   #connectOn(relay: Relay, client: Endpoint, server: Endpoint, tries: number): void {
-    const { log, truePeers } = this.#options;
     let local: TcpSocket;
-    let standIn: number;
     try {
-      ({ local, standIn } = this.#standIn(client));
+      local = this.#standIn(client);
     } catch (error) {
       relay.abort(error as Error);
       return;
     }
-    truePeers.set(this.#netns, client.address, standIn, client.address, client.port);
     const refused = (error: NodeJS.ErrnoException): void => {
       if (error.code === 'EADDRNOTAVAIL' && tries > 1) {
         // An earlier connection from this port to this server is in TIME_WAIT.
         this.#connectOn(relay, client, server, tries - 1);
         return;
       }
-      log.count('inboundRefused');
+      this.#options.log.count('inboundRefused');
       relay.abort();
     };
     local.once('error', refused);
-    local.once('close', () => {
-      this.#ports.release(client.address, standIn);
-      truePeers.delete(this.#netns, client.address, standIn);
-    });
     local.once('connect', () => {
       local.off('error', refused);
       relay.join(local);
@@ -160,18 +158,31 @@ export class Inbound {
     local.connect({ host: server.address, port: server.port });
   }
 
-  /** A socket that is bound to a port in the client's name. */
-  #standIn(client: Endpoint): { local: TcpSocket; standIn: number } {
+  /** A socket that is bound to a port in the client's name, and that names the client's own port to the server. */
+  #standIn(client: Endpoint): TcpSocket {
+    const { truePeers } = this.#options;
     const fd = libc.socket(libc.AF_INET, libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC, 0);
+    let port: number;
     try {
       libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
       libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
       libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
-      const standIn = this.#ports.take(fd, client.address);
-      return { local: transportOf(fd), standIn };
+      port = this.#ports.take(fd, client.address);
     } catch (error) {
       libc.close(fd);
       throw error;
     }
+    const local = transportOf(fd);
+    local.once('close', () => {
+      this.#ports.release(client.address, port);
+      truePeers.delete(this.#netns, client.address, port);
+    });
+    try {
+      truePeers.set(this.#netns, client.address, port, client.address, client.port);
+    } catch (error) {
+      local.destroy();
+      throw error;
+    }
+    return local;
   }
 }

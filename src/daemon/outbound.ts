@@ -94,6 +94,11 @@ export class Outbound {
     return this.#relays;
   }
 
+  /** Connections whose SYN is held, or released and not yet arrived. */
+  get awaited(): number {
+    return this.#expected.size;
+  }
+
   /** Stops taking connections; those that are relayed go on. */
   async close(): Promise<void> {
     await this.#queue.close();
@@ -160,7 +165,7 @@ export class Outbound {
   #answered(key: string, expected: Expected, id: number, mark: number, far: Dialled): void {
     const { log, memory, encryption } = this.#options;
     const { source, sourcePort, destination, destinationPort } = expected;
-    if (far.outcome.result === 'plain') memory.rememberPlain(destination, destinationPort, Date.now());
+    memory.remember(destination, destinationPort, far.outcome.result === 'encrypt', Date.now());
     const entry = log.open('outbound', `${source}:${sourcePort}`, `${destination}:${destinationPort}`);
     const relay = new Relay(far, encryption, {
       onReady: (ready) => entry.ready(ready.channel),

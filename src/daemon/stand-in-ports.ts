@@ -20,6 +20,10 @@ export class StandInPorts {
    */
   readonly #taken = new Set<string>();
 
+  get taken(): number {
+    return this.#taken.size;
+  }
+
   /** Binds `fd` (with IP_TRANSPARENT and SO_REUSEADDR) to a free port of `address`. @returns the port */
   take(fd: number, address: string): number {
     for (let i = 0; i < ATTEMPTS; i++) {

@@ -77,6 +77,13 @@ export class DaemonProcess {
     }
   }
 
+  /** What the daemon has in hand, and what it has counted. */
+  async status(): Promise<Readonly<Record<string, unknown>>> {
+    const from = this.lines.length;
+    this.#process.kill('SIGUSR2');
+    return { ...(await this.line((line) => line.event === 'status' && this.lines.indexOf(line) >= from)) };
+  }
+
   get pid(): number {
     return this.#process.pid ?? 0;
   }
