@@ -11,10 +11,9 @@
  * The server sees the client's real address: the packets carry it (so that nothing that trusts 127.0.0.1 is
  * fooled), and accept() and getpeername() report its port too.
  */
-import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
-import { type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
+import type { Server, Socket as TcpSocket } from 'node:net';
+import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
-import { sockaddr } from '../kernel/sockaddr.js';
 import { MARK } from '../kernel/steering.js';
 import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
 import { passiveOffer } from '../session/index.js';
@@ -23,6 +22,7 @@ import { descriptorOf, reset, transportOf } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import { Relay } from './relay.js';
 import { StandInPorts } from './stand-in-ports.js';
+import { listenTransparently } from './transparent.js';
 
 /** Tuned by us: so many stand-in ports are tried for one connection. */
 const CONNECT_TRIES = 8;
@@ -52,19 +52,7 @@ export class Inbound {
   }
 
   static async open(options: InboundOptions): Promise<Inbound> {
-    const fd = openEnoSocket(4, { contents: passiveOffer(options.encryption.teps) });
-    const server = createServer({ allowHalfOpen: true, noDelay: true });
-    try {
-      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
-      libc.bind(fd, sockaddr('127.0.0.1', 0));
-    } catch (error) {
-      libc.close(fd);
-      throw error;
-    }
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ fd, backlog: 4096 }, resolve);
-    });
+    const server = await listenTransparently(4, passiveOffer(options.encryption.teps));
     return new Inbound(options, server);
   }
 

@@ -5,25 +5,25 @@
  *     │ SYN ──────────────▶ held (NFQUEUE)
  *     │                     │ SYN + ENO ─────────────────────────────▶ │
  *     │                     │ ◀───────────────────────────── SYN-ACK   │
- *     │ ◀─ REDIRECTed SYN ──┤ released with a mark
+ *     │ ◀── SYN-ACK ────────┤ released with a mark: TPROXY
  *     │ ◀═════ plain ══════▶│◀════ encrypted, or plain at first ═════▶ │
  *
  * Refused, unreachable, timed out: the SYN is released as it is, and the application hears from the network
  * itself. Destinations that answered without ENO are remembered: their next SYNs pass at once.
  */
-import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
+import type { Server, Socket as TcpSocket } from 'node:net';
 import * as libc from '../kernel/libc.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
-import { originalDestination } from '../kernel/original-destination.js';
 import { readSegment } from '../kernel/segment.js';
 import { MARK } from '../kernel/steering.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
-import { descriptorOf, reset } from '../socket/transport.js';
+import { reset } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import type { PathMemory } from './path-memory.js';
 import { Relay } from './relay.js';
+import { listenTransparently } from './transparent.js';
 
 /** Tuned by us: SYNs held at once; above it, SYNs pass unencrypted (opportunistic) and are counted. */
 export const MAX_HELD = 1024;
@@ -71,11 +71,7 @@ export class Outbound {
 
   /** Starts; SYNs come as soon as the steering rules are there. */
   static async open(options: OutboundOptions): Promise<Outbound> {
-    const server = createServer({ allowHalfOpen: true, noDelay: true });
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(0, '127.0.0.1', 4096, resolve);
-    });
+    const server = await listenTransparently(4);
     try {
       return new Outbound(options, server);
     } catch (error) {
@@ -84,7 +80,7 @@ export class Outbound {
     }
   }
 
-  /** Where REDIRECT must send marked SYNs. */
+  /** Where TPROXY must deliver marked SYNs. */
   get port(): number {
     const address = this.#server.address();
     return typeof address === 'object' && address !== null ? address.port : 0;
@@ -197,8 +193,7 @@ export class Outbound {
   }
 
   #arrived(local: TcpSocket): void {
-    const destination = originalDestination(descriptorOf(local));
-    const key = `${local.remoteAddress} ${local.remotePort} ${destination?.address} ${destination?.port}`;
+    const key = `${local.remoteAddress} ${local.remotePort} ${local.localAddress} ${local.localPort}`;
     const expected = this.#expected.get(key);
     if (expected?.relay === undefined) {
       // Not sent by us: some local program found the port.

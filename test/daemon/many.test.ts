@@ -23,7 +23,7 @@ for (const place of PLACES)
       [7002, 'client'],
     ] as const)
       test(`${COUNT} short connections, ${AT_ONCE} at a time, the ${who} closing first: none fails`, async () => {
-        pair.bob.spawn(...python(MANY, 'serve', `${port}`, who), { stdio: 'inherit' });
+        pair.bob.spawn(...python(MANY, 'serve', `${port}`, who), { stdio: 'ignore' });
         await pair.bob.waitForListener(port);
         const { stdout, stderr } = await pair.alice.run(
           ...python(MANY, 'call', pair.bob.address4, `${port}`, who, `${COUNT}`, `${AT_ONCE}`),
@@ -35,7 +35,7 @@ for (const place of PLACES)
       });
 
     test('500 connections that are reset at random moments do the daemon no harm', async () => {
-      pair.bob.spawn(...python(HAMMER, 'serve', '7003'), { stdio: 'inherit' });
+      pair.bob.spawn(...python(HAMMER, 'serve', '7003'), { stdio: 'ignore' });
       await pair.bob.waitForListener(7003);
       const { stdout, stderr } = await pair.alice.run(
         ...python(HAMMER, 'call', pair.bob.address4, '7003', '500', `${AT_ONCE}`),
@@ -45,7 +45,7 @@ for (const place of PLACES)
       for (const daemon of [pair.onAlice, pair.onBob]) await assertIdle(daemon);
       // And it still works.
       const port = 7004;
-      pair.bob.spawn(...python(MANY, 'serve', `${port}`, 'server'), { stdio: 'inherit' });
+      pair.bob.spawn(...python(MANY, 'serve', `${port}`, 'server'), { stdio: 'ignore' });
       await pair.bob.waitForListener(port);
       await pair.alice.run(...python(MANY, 'call', pair.bob.address4, `${port}`, 'server', '1', '1'));
       await pair.assertRelayed(port, 1);
