@@ -11,6 +11,7 @@ function tcp(flags: number, options: number[] = []): Buffer {
   const header = Buffer.alloc(20 + options.length);
   header.writeUInt16BE(4660, 0);
   header.writeUInt16BE(80, 2);
+  header.writeUInt32BE(0xfedcba98, 4);
   header.writeUInt8(((20 + options.length) / 4) << 4, 12);
   header.writeUInt8(flags, 13);
   header.set(options, 20);
@@ -50,6 +51,7 @@ test('IPv4: addresses, ports, flags and options; an ECN SYN is a SYN', () => {
     destination: '198.51.100.7',
     sourcePort: 4660,
     destinationPort: 80,
+    sequence: 0xfedcba98,
     flags: { syn: true, ack: false, rst: false, fin: false },
     options,
     payloadLength: 0,

@@ -110,6 +110,34 @@ END`,
     assert.equal(error, 'ECONNREFUSED');
   });
 
+  test('a port that is used again is a new connection: the verdict on the former one does not stick', async () => {
+    // The server resets it, so the port is free at once, and connection tracking does not take a SYN for new.
+    const again = { host: SERVER, port: PORT, localPort: 50001, data: 'reset' };
+    for (const [verdict, name] of [
+      ['accept', 'server'],
+      ['redirect', 'relay'],
+      ['accept', 'server'],
+    ] as const) {
+      await daemon.setVerdict(verdict);
+      assert.equal((await application.connect(again)).greeting.split(' ')[0], name);
+    }
+  });
+
+  test('a SYN that is sent again late does not break the connection that the first one made', async () => {
+    network.sh('client', blockRst);
+    await daemon.setVerdict('redirect');
+    const exchange = application.rawExchange({
+      ...{ source: CLIENT, sourcePort: 61010, destination: SERVER, port: PORT, eno: false },
+      ...{ data: 'ping', synAgain: true },
+    });
+    while ((await daemon.takeSeen()).length === 0) await daemon.sleep(5);
+    await daemon.setVerdict('accept');
+    const { text } = await exchange;
+    network.sh('client', unblockRst);
+    assert.equal((await daemon.takeSeen()).length, 1);
+    assert.match(text, /^relay .*\nping$/);
+  });
+
   test("not held: excepted ports, the daemon's own sockets, connections within the host", async () => {
     await daemon.setVerdict('refuse');
     assert.match((await application.connect({ host: SERVER, port: EXCEPTED_PORT })).greeting, /^excepted/);
@@ -153,9 +181,9 @@ END`,
   });
 });
 
-/** The client's kernel knows nothing of connections made by hand, and would reset them (its RST has window 0). */
+/** The client's kernel knows nothing of connections made by hand, and would reset them (its RST has window 0). Dropped before connection tracking sees it. */
 const blockRst = `nft -f - <<'END'
-table inet by_hand { chain output { type filter hook output priority 0; tcp sport 61000-61999 tcp flags & rst != 0 tcp window 0 drop; }; }
+table inet by_hand { chain output { type filter hook output priority -310; tcp sport 61000-61999 tcp flags & rst != 0 tcp window 0 drop; }; }
 END`;
 const unblockRst = 'nft delete table inet by_hand';
 

@@ -40,9 +40,10 @@ export interface ListenOptions {
 export interface ConnectOptions {
   readonly host: string;
   readonly port: number;
-  /** Sent after the greeting; the server sends it back. */
+  /** Sent after the greeting; the server sends it back, or resets the connection if it is "reset". */
   readonly data?: string;
   readonly mark?: number;
+  readonly localPort?: number;
 }
 
 export interface Connected {
@@ -93,6 +94,7 @@ const operations = {
         client.write(
           `${name} ${peer} ${address}${original === undefined || original === address ? '' : ` for ${original}`}\n`,
         );
+        client.once('data', (data) => `${data}` === 'reset' && client.resetAndDestroy());
         client.pipe(client);
       }
     });
@@ -110,12 +112,12 @@ const operations = {
     await closed;
   },
 
-  connect({ host, port, data = 'ping', mark }: ConnectOptions): Promise<Connected> {
+  connect({ host, port, data = 'ping', mark, localPort }: ConnectOptions): Promise<Connected> {
     const started = performance.now();
     return new Promise((resolve) => {
       const client =
         mark === undefined
-          ? connect({ host, port })
+          ? connect({ host, port, ...(localPort === undefined ? {} : { localPort }) })
           : // `manualStart` is missing in the types.
             new Socket({ fd: streamSocket(host, mark, false), manualStart: true } as object).connect({
               host,
@@ -133,7 +135,9 @@ const operations = {
       client.on('data', (bytes) => {
         const greeted = received.includes('\n');
         received += bytes.toString();
-        if (!greeted && received.includes('\n')) client.end(data);
+        if (greeted || !received.includes('\n')) return;
+        if (data === 'reset') client.write(data);
+        else client.end(data);
       });
       client.once('error', (e: NodeJS.ErrnoException) => {
         milliseconds ||= performance.now() - started;
@@ -144,20 +148,6 @@ const operations = {
         resolve({ greeting, echoed, local, milliseconds, error });
       });
     });
-  },
-
-  /** `count` connections one after the other; the mean time until connected, in microseconds. */
-  async measure(host: string, port: number, count: number): Promise<number> {
-    let total = 0;
-    for (let i = 0; i < count; i++) {
-      const started = performance.now();
-      const client = connect({ host, port });
-      await new Promise((resolve, reject) => client.once('connect', resolve).once('error', reject));
-      total += performance.now() - started;
-      client.resetAndDestroy();
-      await new Promise((resolve) => client.once('close', resolve));
-    }
-    return (total / count) * 1000;
   },
 
   rawExchange,

@@ -35,23 +35,7 @@ export class Network {
     this.#guard = new Guard(namespaces.map((n) => `ip netns del ${n}`).join('\n'));
     for (const namespace of namespaces) execFileSync('ip', ['netns', 'add', namespace]);
     this.sh('client', `ip link add veth0 type veth peer name veth0 netns ${this.#namespace('server')}`);
-    // Without duplicate address detection, addresses are usable at once and routes stay as they are.
-    for (const [host, v4, v6] of [
-      ['client', CLIENT, CLIENT6],
-      ['server', SERVER, SERVER6],
-    ] as const) {
-      this.sh(
-        host,
-        `ip link set lo up
-         ip addr add ${v4}/24 dev veth0
-         ip addr add ${v6}/64 dev veth0 nodad
-         echo 0 > /proc/sys/net/ipv6/conf/veth0/accept_dad
-         ip link set veth0 up
-         echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter
-         echo 1 > /proc/sys/net/ipv4/conf/lo/rp_filter
-         echo 1 > /proc/sys/net/ipv4/conf/veth0/rp_filter`,
-      );
-    }
+    for (const host of ['client', 'server'] as const) this.sh(host, configure(host));
   }
 
   #namespace(host: Host): string {
@@ -120,4 +104,23 @@ interface Answer {
   readonly id: number;
   readonly result?: unknown;
   readonly error?: string;
+}
+
+/** Addresses are usable at once and nothing changes later: fixed neighbours, no duplicate address detection. */
+function configure(host: Host): string {
+  const hosts = {
+    client: { v4: CLIENT, v6: CLIENT6, link: '02:00:00:00:00:01' },
+    server: { v4: SERVER, v6: SERVER6, link: '02:00:00:00:00:02' },
+  };
+  const here = hosts[host];
+  const there = hosts[host === 'client' ? 'server' : 'client'];
+  return `
+    echo 0 > /proc/sys/net/ipv6/conf/veth0/accept_dad
+    for interface in all lo veth0; do echo 1 > /proc/sys/net/ipv4/conf/$interface/rp_filter; done
+    ip link set lo up
+    ip link set veth0 address ${here.link} up
+    ip addr add ${here.v4}/24 dev veth0
+    ip addr add ${here.v6}/64 dev veth0 nodad
+    ip neigh add ${there.v4} lladdr ${there.link} dev veth0
+    ip neigh add ${there.v6} lladdr ${there.link} dev veth0`;
 }

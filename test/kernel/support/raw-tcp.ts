@@ -27,6 +27,8 @@ export interface RawExchange {
   readonly eno: boolean;
   /** Sent when connected. */
   readonly data?: string;
+  /** Send the SYN a second time, 100 ms after the answer to the first has come. */
+  readonly synAgain?: boolean;
   /** Give up waiting after this many milliseconds. */
   readonly patience?: number;
 }
@@ -45,7 +47,16 @@ const PSH = 0x08;
 const ACK = 0x10;
 
 export async function rawExchange(exchange: RawExchange): Promise<RawResult> {
-  const { source, sourcePort, destination, port, eno, data = '', patience = 700 } = exchange;
+  const {
+    source,
+    sourcePort,
+    destination,
+    port,
+    eno,
+    data = '',
+    synAgain = false,
+    patience = 700,
+  } = exchange;
   const v6 = source.includes(':');
   const fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_TCP);
   try {
@@ -93,6 +104,12 @@ export async function rawExchange(exchange: RawExchange): Promise<RawResult> {
       if ((flags & SYN) !== 0) {
         if (answer !== 'none') continue;
         answer = 'syn-ack';
+        if (synAgain) {
+          await sleep(100);
+          sequence--;
+          send(SYN, eno ? ENO_OPTION : [], '');
+          await sleep(100);
+        }
         acknowledged = segment.readUInt32BE(4) + 1;
         send(ACK | PSH, [], data);
         continue;
