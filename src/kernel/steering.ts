@@ -16,6 +16,9 @@
  *
  * If the daemon dies, nothing hangs: no queue, and `--queue-bypass` lets SYNs pass; no transparent listener,
  * and `tproxy` lets them pass to the real server.
+ *
+ * Known limit: under a flood of SYNs with ENO, when the transparent listener answers with SYN cookies, the
+ * client's ACK reaches the real server's listener, which does not know the cookie and resets.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -131,6 +134,7 @@ export function uninstallScript(): string {
   return `
 PATH=\${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
 set -f
+nft list tables >/dev/null || exit # not permitted: do not take "cannot be seen" for "not there"
 status=0
 remove() { # remove WHAT COMMAND...
   what=$1
@@ -233,12 +237,12 @@ ${families.map(createdMemo).join('')}
   }
 
   # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
-  # "socket wildcard" is true or false only where there is such a socket.
+  # Where there is no such socket, "socket mark" fails.
   chain steer_prerouting {
     type filter hook prerouting priority -150; policy accept;
     iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
       tcp dport != { ${except.join(', ')} } fib daddr type local \\
-      socket wildcard { 0, 1 } socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+      socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
   }
   # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
   chain steer {

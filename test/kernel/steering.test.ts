@@ -39,12 +39,12 @@ const state = (host: Host, where = network): string =>
     .trim();
 
 describe('outbound', () => {
-  let before_: string;
+  let original: string;
   before(async () => {
     server = network.agent('server');
     await server.listen({ name: 'server', host: '::', port: PORT });
     await server.listen({ name: 'excepted', host: '::', port: EXCEPTED_PORT });
-    before_ = state('client');
+    original = state('client');
     daemon = network.agent('client');
     await daemon.listen({ name: 'relay', host: '127.0.0.1', port: RELAY_PORT });
     await daemon.listen({ name: 'relay6', host: '::1', port: RELAY_PORT });
@@ -54,7 +54,7 @@ describe('outbound', () => {
   afterEach(() => daemon.closeQueue());
   after(async () => {
     await daemon.uninstallSteering();
-    assert.equal(state('client'), before_);
+    assert.equal(state('client'), original);
     await daemon.kill('SIGKILL');
     await server.kill('SIGKILL');
   });
@@ -160,7 +160,7 @@ END`,
     network.sh('client', unblockRst);
   });
 
-  test('not held: ECN or not, a SYN is a SYN (held), a SYN-ACK is not', async () => {
+  test('an ECN SYN is held like any other, a SYN-ACK is not', async () => {
     network.sh('client', 'echo 1 > /proc/sys/net/ipv4/tcp_ecn');
     await application.connect({ host: SERVER, port: PORT });
     network.sh('client', 'echo 2 > /proc/sys/net/ipv4/tcp_ecn');
@@ -188,7 +188,7 @@ END`;
 const unblockRst = 'nft delete table inet by_hand';
 
 describe('inbound', () => {
-  let before_: string;
+  let original: string;
   let sourcePort = 61100;
   let real: Agent;
 
@@ -209,7 +209,7 @@ describe('inbound', () => {
     real = network.agent('server');
     await real.listen({ name: 'real', host: '::', port: PORT });
     await real.listen({ name: 'excepted', host: '::', port: EXCEPTED_PORT });
-    before_ = state('server');
+    original = state('server');
     daemon = network.agent('server');
     await daemon.installSteering(OPTIONS);
   });
@@ -224,7 +224,7 @@ describe('inbound', () => {
   });
   after(async () => {
     await daemon.uninstallSteering();
-    assert.equal(state('server'), before_);
+    assert.equal(state('server'), original);
     await daemon.kill('SIGKILL');
     await real.kill('SIGKILL');
     network.sh('client', unblockRst);
@@ -279,12 +279,16 @@ describe('inbound', () => {
       `ip link add veth1 type veth peer name veth2; ip addr add 10.70.0.1/24 dev veth1; ip link set veth1 up; ip link set veth2 up
        echo 1 > /proc/sys/net/ipv4/ip_forward`,
     );
+    // Stands for the host that it is forwarded to.
+    const reject = `FORWARD -p tcp -d 10.70.0.99 --dport ${PORT} -j REJECT --reject-with tcp-reset`;
+    network.sh('server', `iptables -A ${reject}`);
     network.sh('client', `ip route add 10.70.0.0/24 via ${SERVER}`);
     const { answer } = await application.rawExchange({
       ...{ source: CLIENT, sourcePort: 61900, destination: '10.70.0.99', port: PORT, eno: true },
       patience: 200,
     });
-    assert.equal(answer, 'none');
+    assert.equal(answer, 'rst');
+    network.sh('server', 'nft delete table ip filter');
     network.sh('client', 'ip route del 10.70.0.0/24');
     network.sh('server', 'echo 0 > /proc/sys/net/ipv4/ip_forward; ip link del veth1');
   });
@@ -326,11 +330,11 @@ describe('inbound', () => {
 });
 
 describe('the daemon is killed', () => {
-  let before_: string;
+  let original: string;
   before(async () => {
     server = network.agent('server');
     await server.listen({ name: 'server', host: '::', port: PORT });
-    before_ = state('client');
+    original = state('client');
   });
   after(() => server.kill('SIGKILL'));
 
@@ -345,7 +349,7 @@ describe('the daemon is killed', () => {
     assert.match(greeting, /^server/);
     assert.ok(milliseconds < 2 * SYN_AGAIN);
     assert.match((await held).greeting, /^server/);
-    assert.equal(await settled(() => state('client'), before_), before_);
+    assert.equal(await settled(() => state('client'), original), original);
   });
 
   test('without a guard connections go on; leftovers can be removed, and are replaced', async () => {
@@ -373,7 +377,7 @@ describe('the daemon is killed', () => {
       'ip -6 route',
       'nft table inet tcpcrypt',
     ]);
-    assert.equal(state('client'), before_);
+    assert.equal(state('client'), original);
     assert.deepEqual(await daemon.removeLeftovers(), []);
     await daemon.kill('SIGKILL');
   });
@@ -464,6 +468,7 @@ describe('the exact inverse', () => {
     const nobody = fresh.agent('client');
     await nobody.dropPrivileges();
     await assert.rejects(nobody.installSteering(OPTIONS), /not permitted: run as root/);
+    await assert.rejects(nobody.removeLeftovers(), /not permitted: run as root/);
   });
 
   test('IPv6 can be left out', async () => {
