@@ -293,6 +293,15 @@ describe('inbound', () => {
     network.sh('server', 'echo 0 > /proc/sys/net/ipv4/ip_forward; ip link del veth1');
   });
 
+  test('SYN cookies: the ACK that brings the cookie reaches the listener that made it', async () => {
+    network.sh('server', 'echo 2 > /proc/sys/net/ipv4/tcp_syncookies');
+    const withEno = await exchange(4, PORT, true);
+    const without = await exchange(4, PORT, false);
+    network.sh('server', 'echo 1 > /proc/sys/net/ipv4/tcp_syncookies');
+    assert.match(withEno.text, /^daemon .*\nping$/);
+    assert.match(without.text, /^real .*\nping$/);
+  });
+
   test("without the daemon's listener the real server gets the connection", async () => {
     await daemon.unlisten('daemon');
     await daemon.unlisten('daemon6');
