@@ -22,7 +22,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { TcpcryptError } from '../errors.js';
 
 /**
- * Our bits of the packet mark (`SO_MARK`, `meta mark`). All tests and settings are masked by exactly one of
+ * Our bits of the packet mark (`SO_MARK`, `meta mark`) and the mark of connection tracking (`ct mark`). All tests and settings are masked by exactly one of
  * them, so other users of the mark keep their bits.
  */
 export const MARK = {
@@ -36,6 +36,8 @@ export const MARK = {
   LOCAL_DELIVERY: 0x08000000,
   /** Verdict: this SYN is answered with RST. */
   REFUSE: 0x10000000,
+  /** In connection tracking only: the daemon's transparent listener got the SYN. */
+  STEERED: 0x20000000,
 } as const;
 
 /** TCP-ENO's option kind (RFC 8547 §4.1). */
@@ -131,6 +133,7 @@ export function uninstallScript(): string {
   return `
 PATH=\${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
 set -f
+nft list tables >/dev/null || exit # not permitted: do not take "cannot be seen" for "not there"
 status=0
 remove() { # remove WHAT COMMAND...
   what=$1
@@ -233,16 +236,19 @@ ${families.map(createdMemo).join('')}
   }
 
   # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
-  # "socket wildcard" is true or false only where there is such a socket.
+  # Where there is no such socket, "socket mark" fails.
   chain steer_prerouting {
     type filter hook prerouting priority -150; policy accept;
     iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
       tcp dport != { ${except.join(', ')} } fib daddr type local \\
-      socket wildcard { 0, 1 } socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+      socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+    # What follows such a SYN finds its socket by itself, but for the ACK that answers a SYN cookie.
+    iifname != "lo" tcp flags & (syn | rst | ack) == ack \\
+      ct mark & ${hex(MARK.STEERED)} != 0 ct direction original jump steer
   }
   # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
   chain steer {
-${families.map((f) => `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${inboundPort} accept\n`).join('')}  }
+${families.map((f) => `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${inboundPort} ct mark set ct mark | ${hex(MARK.STEERED)} accept\n`).join('')}  }
 
   # The leg to the local server: remembered before, and answers marked after, the mangle chains of others (-150).
   chain remember_leg_output {
