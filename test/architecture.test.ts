@@ -8,34 +8,35 @@ import { fileURLToPath } from 'node:url';
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../src');
 
 /** Folder of src/ → what it may import: other folders, and packages. `errors` is allowed everywhere. */
-const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly packages: readonly string[] }> = {
-  wire: { folders: [], packages: [] },
-  crypto: { folders: [], packages: ['node:crypto'] },
-  session: { folders: ['wire', 'crypto'], packages: ['node:crypto'] },
-  kernel: {
-    folders: [],
-    packages: [
-      'koffi',
-      'node:child_process',
-      'node:crypto',
-      'node:fs',
-      'node:net',
-      'node:os',
-      'node:path',
-      'node:url',
-      'node:util',
-    ],
-  },
-  socket: {
-    folders: ['session', 'kernel'],
-    packages: ['node:dns', 'node:dns/promises', 'node:events', 'node:net', 'node:stream', 'node:util'],
-  },
-  daemon: { folders: ['socket', 'kernel', 'session'], packages: ['node:net', 'pino'] },
-  // Above everything: free.
-  lab: { folders: ['kernel'], packages: ['*'] },
-  demo: { folders: ['lab', 'kernel', 'wire', 'socket'], packages: ['*'] },
-  cli: { folders: ['daemon', 'socket', 'session', 'kernel', 'demo'], packages: ['*'] },
-};
+const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly packages: readonly string[] }> =
+  {
+    wire: { folders: [], packages: [] },
+    crypto: { folders: [], packages: ['node:crypto'] },
+    session: { folders: ['wire', 'crypto'], packages: ['node:crypto'] },
+    kernel: {
+      folders: [],
+      packages: [
+        'koffi',
+        'node:child_process',
+        'node:crypto',
+        'node:fs',
+        'node:net',
+        'node:os',
+        'node:path',
+        'node:url',
+        'node:util',
+      ],
+    },
+    socket: {
+      folders: ['session', 'kernel'],
+      packages: ['node:dns', 'node:dns/promises', 'node:events', 'node:net', 'node:stream', 'node:util'],
+    },
+    daemon: { folders: ['socket', 'kernel', 'session'], packages: ['node:net', 'pino'] },
+    // Above everything: free.
+    lab: { folders: ['kernel'], packages: ['*'] },
+    demo: { folders: ['lab', 'kernel', 'wire', 'socket'], packages: ['*'] },
+    cli: { folders: ['daemon', 'socket', 'session', 'kernel', 'demo'], packages: ['*'] },
+  };
 
 interface Import {
   readonly file: string;
@@ -73,5 +74,18 @@ for (const [folder, { folders, packages }] of Object.entries(ALLOWED)) {
       return first !== folder && !folders.includes(first);
     });
     assert.deepEqual(forbidden, []);
+  });
+}
+
+for (const folder of ['wire', 'crypto', 'session']) {
+  test(`src/${folder} knows no clock, no process and no console`, () => {
+    for (const name of readdirSync(join(root, folder))) {
+      const source = readFileSync(join(root, folder, name), 'utf8');
+      assert.doesNotMatch(
+        source,
+        /\b(console|process|setTimeout|setInterval|Date|performance)\b\s*[.(]/,
+        name,
+      );
+    }
   });
 }
