@@ -76,3 +76,16 @@ for (const [folder, { folders, packages }] of Object.entries(ALLOWED)) {
     assert.deepEqual(forbidden, []);
   });
 }
+
+for (const folder of ['wire', 'crypto', 'session']) {
+  test(`src/${folder} knows no clock, no process and no console`, () => {
+    for (const name of readdirSync(join(root, folder))) {
+      const source = readFileSync(join(root, folder, name), 'utf8');
+      assert.doesNotMatch(
+        source,
+        /\b(console|process|setTimeout|setInterval|Date|performance)\b\s*[.(]/,
+        name,
+      );
+    }
+  });
+}

@@ -164,7 +164,8 @@ export const wake = (fd: number): void => {
 
 /**
  * Waits, on a thread of the pool and without a timeout, until one of `fds` is readable.
- * Node cannot watch foreign descriptors (netlink); this is the substitute. One thread is taken while it waits.
+ * Node cannot watch foreign descriptors (netlink); this is the substitute. One thread is taken while it waits,
+ * and process.exit() waits for that thread: have an eventfd among `fds`, and {@link wake} it on 'exit'.
  */
 export function waitReadable(fds: readonly number[]): Promise<void> {
   const POLLIN = 1;

@@ -22,8 +22,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { TcpcryptError } from '../errors.js';
 
 /**
- * Our bits of the packet mark (`SO_MARK`, `meta mark`). All tests and settings are masked by exactly one of
- * them, so other users of the mark keep their bits.
+ * Our bits of the packet mark (`SO_MARK`, `meta mark`) and the mark of connection tracking (`ct mark`). All tests
+ * and settings are masked by exactly one of them, so other users of the marks keep their bits.
  */
 export const MARK = {
   /** `SO_MARK` of the daemon's own sockets: their SYNs are never held. */
@@ -36,6 +36,8 @@ export const MARK = {
   LOCAL_DELIVERY: 0x08000000,
   /** Verdict: this SYN is answered with RST. */
   REFUSE: 0x10000000,
+  /** In connection tracking only: the daemon's transparent listener got the SYN. */
+  STEERED: 0x20000000,
 } as const;
 
 /** TCP-ENO's option kind (RFC 8547 §4.1). */
@@ -134,6 +136,7 @@ export function uninstallScript(): string {
   return `
 PATH=\${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
 set -f
+nft list tables >/dev/null || exit # not permitted: do not take "cannot be seen" for "not there"
 status=0
 remove() { # remove WHAT COMMAND...
   what=$1
@@ -224,11 +227,11 @@ function ruleset(options: SteeringOptions, families: readonly Family[]): string 
   const { relayPort, inboundPort, exceptPorts = [] } = options;
   const has = (mark: number): string => `meta mark & ${hex(mark)} != 0`;
   const except = [...new Set([...exceptPorts, relayPort, inboundPort])];
-  const tproxyTo = (port: number): string =>
+  const tproxyTo = (port: number, and = ''): string =>
     families
       .map(
         (f) =>
-          `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${port} accept\n`,
+          `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${port} ${and}accept\n`,
       )
       .join('');
   return `
@@ -247,24 +250,29 @@ ${families.map(createdMemo).join('')}
     iifname "lo" ${has(MARK.REDIRECT)} tcp flags & (fin | syn | rst | ack) == syn jump to_relay
   }
   chain to_relay {
-${tproxyTo(relayPort)}  }
+${tproxyTo(relayPort)}    # No listener: it is gone.
+    meta l4proto tcp reject with tcp reset
+  }
 
   # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
-  # "socket wildcard" is true or false only where there is such a socket. In TIME_WAIT, what is found is the
-  # remains of an earlier connection from the same port; if it was the daemon's, so is the next.
+  # Where there is no such socket, "socket mark" fails. It fails in TIME_WAIT as well: what is found there is the
+  # remains of an earlier connection from the same port, and if that was the daemon's, so is the next one.
   chain steer_prerouting {
     type filter hook prerouting priority -150; policy accept;
     iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
       tcp dport != { ${except.join(', ')} } fib daddr type local jump steer_syn
+    # What follows such a SYN finds its socket by itself, but for the ACK that answers a SYN cookie.
+    iifname != "lo" tcp flags & (syn | rst | ack) == ack \\
+      ct mark & ${hex(MARK.STEERED)} != 0 ct direction original jump steer
   }
   chain steer_syn {
-    socket wildcard { 0, 1 } socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
-    socket wildcard { 0, 1 } return
+    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} != 0 return
     socket transparent 1 jump steer
   }
   # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
   chain steer {
-${tproxyTo(inboundPort)}  }
+${tproxyTo(inboundPort, `ct mark set ct mark | ${hex(MARK.STEERED)} `)}  }
 
   # Legs on this machine: remembered before, and their packets marked after, the mangle chains of others (-150).
   chain remember_leg_output {
@@ -275,7 +283,9 @@ ${tproxyTo(inboundPort)}  }
   chain route_leg_output {
     type route hook output priority -149; policy accept;
     ct mark & ${hex(MARK.LOCAL_DELIVERY)} != 0 ct direction reply meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
-    ct mark & ${hex(MARK.REDIRECT)} != 0 ct direction original meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
+    # (Not the daemon's own: it may use the port of an application that has just ended.)
+    ct mark & ${hex(MARK.REDIRECT)} != 0 ct direction original meta mark & ${hex(MARK.DAEMON_SOCKET)} == 0 \\
+      meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
   }
 }
 `;
