@@ -32,6 +32,7 @@ export const ARRIVAL_TIMEOUT = 5_000;
 
 /** One application connection between its SYN and its arrival at the relay port. */
 interface Expected {
+  readonly key: string;
   readonly source: string;
   readonly sourcePort: number;
   readonly destination: string;
@@ -99,10 +100,10 @@ export class Outbound {
   async close(): Promise<void> {
     await this.#queue.close();
     this.#server.close();
-    for (const [key, expected] of this.#expected) {
+    for (const expected of this.#expected.values()) {
       expected.attempt?.destroy();
       expected.relay?.abort();
-      this.#forget(key, expected);
+      this.#forget(expected);
     }
   }
 
@@ -132,7 +133,7 @@ export class Outbound {
       this.#queue.accept(id);
       return;
     }
-    const expected: Expected = { source, sourcePort, destination, destinationPort };
+    const expected: Expected = { key, source, sourcePort, destination, destinationPort };
     this.#expected.set(key, expected);
     try {
       expected.attempt = dial(
@@ -148,17 +149,17 @@ export class Outbound {
         },
         this.#options.encryption,
         (error, far) => {
-          if (far === undefined) this.#unreachable(key, expected, id, error);
-          else this.#answered(key, expected, id, mark, far);
+          if (far === undefined) this.#unreachable(expected, id, error);
+          else this.#answered(expected, id, mark, far);
         },
       );
     } catch (error) {
-      this.#unreachable(key, expected, id, error);
+      this.#unreachable(expected, id, error);
     }
   }
 
   /** The far host answered: the application may come. */
-  #answered(key: string, expected: Expected, id: number, mark: number, far: Dialled): void {
+  #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
     const { log, memory, encryption } = this.#options;
     const { source, sourcePort, destination, destinationPort } = expected;
     memory.remember(destination, destinationPort, far.outcome.result === 'encrypt', Date.now());
@@ -173,7 +174,7 @@ export class Outbound {
     this.#relays.add(relay);
     expected.relay = relay;
     expected.timer = setTimeout(() => {
-      this.#forget(key, expected);
+      this.#forget(expected);
       log.count('outboundAbandoned');
       relay.abort();
     }, ARRIVAL_TIMEOUT);
@@ -181,20 +182,20 @@ export class Outbound {
   }
 
   /** Let the application hear it from the network itself. */
-  #unreachable(key: string, expected: Expected, id: number, error: unknown): void {
+  #unreachable(expected: Expected, id: number, error: unknown): void {
     this.#options.log.count('outboundUnreachable');
     this.#options.log.debug('far host not reached', {
       to: expected.destination,
       port: expected.destinationPort,
       error,
     });
-    this.#forget(key, expected);
+    this.#forget(expected);
     this.#queue.accept(id);
   }
 
   #arrived(local: TcpSocket): void {
     const key = `${local.remoteAddress} ${local.remotePort} ${local.localAddress} ${local.localPort}`;
-    const expected = this.#expected.get(key);
+    const expected = local.remoteAddress === undefined ? this.#gone(local) : this.#expected.get(key);
     if (expected?.relay === undefined) {
       // Not sent by us: some local program found the port.
       this.#options.log.count('uninvited');
@@ -203,12 +204,24 @@ export class Outbound {
       return;
     }
     const { relay } = expected;
-    this.#forget(key, expected);
+    this.#forget(expected);
     relay.join(local);
   }
 
-  #forget(key: string, expected: Expected): void {
+  /**
+   * An application that has reset its connection before it was accepted has no address any more. Where only one
+   * on its way to that destination is expected, it is that one; otherwise the time decides.
+   */
+  #gone(local: TcpSocket): Expected | undefined {
+    const [one, ...others] = [...this.#expected.values()].filter(
+      ({ relay, destination, destinationPort }) =>
+        relay !== undefined && destination === local.localAddress && destinationPort === local.localPort,
+    );
+    return others.length === 0 ? one : undefined;
+  }
+
+  #forget(expected: Expected): void {
     clearTimeout(expected.timer);
-    this.#expected.delete(key);
+    this.#expected.delete(expected.key);
   }
 }
