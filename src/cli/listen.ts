@@ -20,13 +20,13 @@ export function register(program: Command): void {
   const command = program
     .command('listen')
     .description('Wait for a connection, send stdin, print what comes in.')
-    .argument('[address]', 'local address; all of them when left out')
-    .argument('<port>', 'TCP port; 0 for any')
+    // commander wants required arguments first: with one word alone, that word is the port.
+    .argument('<address>', 'local address; all of them when left out')
+    .argument('[port]', 'TCP port; 0 for any')
     .usage('[options] [address] <port>')
     .option('--echo', 'send back what comes in, instead of using stdin and stdout')
     .option('--keep-open', 'go on with the next connection instead of ending after the first');
   addEncryptionFlags(command).action((...args: unknown[]) => {
-    // commander fills [address] first: with one word alone, that word is the port.
     const [first, second] = args as [string, string | undefined];
     const flags = command.opts<Flags>();
     const [host, port] = second === undefined ? [undefined, parsePort(first)] : [first, parsePort(second)];
