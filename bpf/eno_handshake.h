@@ -55,7 +55,9 @@ static __always_inline void eno_connect(struct bpf_sock_ops *ctx)
 
 static __always_inline void eno_syn_length(struct bpf_sock_ops *ctx, struct eno_socket *e)
 {
-	if (e->now.syns_with_eno >= e->set.syn_tries) { /* ENO-33: off for good, whatever answers */
+	bool crossed = ctx->skb_tcp_flags & TCP_FLAG_ACK; /* the SYN-ACK of a simultaneous open: as the SYN (ENO-32) */
+
+	if (!crossed && e->now.syns_with_eno >= e->set.syn_tries) { /* ENO-33: off for good, whatever answers */
 		eno_give_up(ctx, e, TCP_ENO_REASON_GIVEN_UP);
 		return;
 	}

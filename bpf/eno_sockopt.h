@@ -69,8 +69,6 @@ static __always_inline int eno_set_raw(struct bpf_sockopt *ctx, struct eno_socke
 	contents.length = length;
 	if (eno_read(&contents, &reading) < 0)
 		return EINVAL;
-	if (reading.globals > 1 || reading.global & ~(GLOBAL_B | 0x02))
-		return EINVAL; /* ENO-8, ENO-10 */
 	e->set.offer.contents = contents;
 	e->set.offer.reading = reading;
 	return 0;

@@ -130,8 +130,11 @@ export function ensureBpffs(pins: string): boolean {
   });
 }
 
+/** The kernel's own files in a fresh BPF file system: maps.debug, progs.debug. Nobody else may use a dot. */
+const isKernels = (name: string): boolean => name.includes('.');
+
 /** Undoes {@link ensureBpffs}, unless others have pinned something there meanwhile. */
 export function unmountBpffs(): void {
-  if (mountsOf('bpf').includes(DEFAULT_BPFFS) && readdirSync(DEFAULT_BPFFS).length === 0)
+  if (mountsOf('bpf').includes(DEFAULT_BPFFS) && readdirSync(DEFAULT_BPFFS).every(isKernels))
     unmount(DEFAULT_BPFFS);
 }
