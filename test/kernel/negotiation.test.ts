@@ -126,6 +126,19 @@ test('ENO-29, ENO-31: no common TEP, a vacuous offer, a claimed role, no ENO at 
   assert.deepEqual(await outcomes(undefined, offer('23')), { client: absent, server: absent });
 });
 
+test('ENO-21: mandatory application-aware mode keeps ENO off towards a peer that is not aware', async () => {
+  const strict: EnoOffer = { contents: hex('0223'), mandatoryAware: true };
+  assert.equal((await outcomes(strict, offer('0223'))).client.result, 'encrypt');
+  assert.deepEqual(await outcomes(strict, offer('23')), {
+    client: plain('ERR_TCPCRYPT_ENO_UNAWARE'),
+    server: plain('ERR_TCPCRYPT_ENO_NO_ACK'),
+  });
+  assert.deepEqual(await outcomes(offer('23'), strict), {
+    client: plain('ERR_TCPCRYPT_ENO_ABSENT'),
+    server: plain('ERR_TCPCRYPT_ENO_UNAWARE'),
+  });
+});
+
 test('ENO-33: with no SYN to carry it ENO is off, and the connection is plain', async () => {
   assert.deepEqual(await outcomes({ contents: hex('23'), synTries: 0 }, offer('23')), {
     client: plain('ERR_TCPCRYPT_ENO_GIVEN_UP'),
@@ -267,15 +280,7 @@ test('SYN_TRIES: 2 by default, 0 to 255', () => {
 test('other options, other protocols and reserved numbers get the kernel’s own answers', () => {
   const tcp = socket(AF_INET, SOCK_STREAM, 0);
   const udp = socket(AF_INET, 2, 0);
-  for (const name of [
-    TCP_ENO.ENABLED,
-    TCP_ENO.TEPS,
-    TCP_ENO.SELF_GOPT,
-    TCP_ENO.AA_MANDATORY,
-    TCP_ENO.TEP_MANDATORY,
-    1025,
-    1042,
-  ]) {
+  for (const name of [TCP_ENO.ENABLED, TCP_ENO.TEPS, TCP_ENO.SELF_GOPT, TCP_ENO.TEP_MANDATORY, 1025, 1042]) {
     assert.equal(get(tcp, name), -ENOPROTOOPT, `${name}`);
     assert.equal(set(tcp, name, 1), -ENOPROTOOPT, `${name}`);
   }

@@ -15,7 +15,7 @@ import time
 
 HOST, PEER = "127.0.0.1", "127.0.0.2"
 TCP = 6
-RAW, TRANSCRIPT, STATE, SYN_TRIES, EXPECT = 1037, 1038, 1039, 1040, 1041
+AA_MANDATORY, RAW, STATE, SYN_TRIES, EXPECT = 1032, 1037, 1039, 1040, 1041
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 MSS = bytes.fromhex("020405b4")
 
@@ -103,9 +103,15 @@ def state(sock):
             "acknowledging": b[7], "transcript": b[16:16 + b[9]].hex()}
 
 
-def listener(contents):
+def eno_socket(contents, mandatory_aware=False):
     sock = socket.socket()
     sock.setsockopt(TCP, RAW, contents)
+    sock.setsockopt(TCP, AA_MANDATORY, mandatory_aware)
+    return sock
+
+
+def listener(contents, mandatory_aware=False):
+    sock = eno_socket(contents, mandatory_aware)
     sock.bind((HOST, 0))
     sock.listen(16)
     sock.settimeout(1)
@@ -122,8 +128,8 @@ def abort(*socks):
 class Passive:
     """The kernel listens, the peer connects."""
 
-    def __init__(self, contents, syn_options):
-        self.listener = listener(contents)
+    def __init__(self, contents, syn_options, mandatory_aware=False):
+        self.listener = listener(contents, mandatory_aware)
         self.port, self.dport, self.isn = next(ports), self.listener.getsockname()[1], 1000
         self.syn(syn_options)
         self.synack = receive(self.port)
@@ -149,9 +155,8 @@ class Passive:
 class Active:
     """The kernel connects, the peer answers."""
 
-    def __init__(self, contents, expect=b"", tries=None):
-        self.sock = socket.socket()
-        self.sock.setsockopt(TCP, RAW, contents)
+    def __init__(self, contents, expect=b"", tries=None, mandatory_aware=False):
+        self.sock = eno_socket(contents, mandatory_aware)
         if expect:
             self.sock.setsockopt(TCP, EXPECT, expect)
         if tries is not None:
@@ -177,14 +182,14 @@ def vectors(rows):
     for row in rows:
         received = bytes.fromhex(row["received_options"])
         if row["opener"] == "passive":
-            link = Passive(bytes(reversed(row["teps_most_preferred_first"])), received)
+            link = Passive(bytes(reversed(row["teps_most_preferred_first"])), received, row["mandatory_aware"])
             link.ack(bytes.fromhex(row["first_ack_options"]))
             out.append({"synack": link.synack.eno, "state": link.accept()})
         else:
             expect = b""
             if "proposed_tep" in row:
                 expect = bytes([row["proposed_tep"] | 0x80]) + bytes.fromhex(row["expected_peer_half"])
-            link = Active(bytes.fromhex(row["offer_contents"]), expect)
+            link = Active(bytes.fromhex(row["offer_contents"]), expect, mandatory_aware=row["mandatory_aware"])
             link.answer(received)
             ack = receive(link.port)
             out.append({"syn": link.syn.eno, "ack": ack.eno, "state": state(link.sock)})
@@ -296,8 +301,7 @@ def capture():
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
     tap.bind(("lo", 0x0800))
     server = listener(b"\x21\x23")
-    client = socket.socket()
-    client.setsockopt(TCP, RAW, b"\x23\x21")
+    client = eno_socket(b"\x23\x21")
     client.connect(server.getsockname())
     accepted = server.accept()[0]
     for a, b in ((client, accepted), (accepted, client), (client, accepted)):
