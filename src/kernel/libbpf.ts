@@ -85,6 +85,12 @@ function check(what: string, result: number): number {
 
 const optional = <T>(handle: T | null): T | undefined => handle ?? undefined;
 
+/** What an object file holds, without loading it. */
+export interface ObjectContents {
+  readonly programs: readonly string[];
+  readonly maps: readonly { readonly name: string; readonly shape: MapShape }[];
+}
+
 /** A `bpf_object`: what one .bpf.o file holds. */
 export class BpfObject {
   readonly #object: Handle;
@@ -113,6 +119,19 @@ export class BpfObject {
       });
     }
     throw new TypeError('LOG_SIZES is empty');
+  }
+
+  /** Looks into an object file; loads nothing. */
+  static inspect(image: Uint8Array): ObjectContents {
+    const object = new BpfObject(image, LOG_SIZES[0] ?? 0);
+    try {
+      return {
+        programs: object.programs().map(({ name }) => name),
+        maps: object.maps().map(({ name, shape }) => ({ name, shape })),
+      };
+    } finally {
+      object.close();
+    }
   }
 
   private constructor(image: Uint8Array, logSize: number) {
@@ -260,6 +279,21 @@ export function mapShape(fd: number): MapShape {
     maxEntries: bytes.readUInt32LE(16),
     flags: bytes.readUInt32LE(20),
   };
+}
+
+/**
+ * Opens a pinned map whose keys and values have these sizes; undefined: there is none. Another version's map is refused:
+ * the kernel would copy as much as *it* thinks a value has.
+ */
+export function openMap(path: string, keySize: number, valueSize: number): number | undefined {
+  const fd = openPin(path);
+  if (fd === undefined) return undefined;
+  const shape = mapShape(fd);
+  if (shape.keySize === keySize && shape.valueSize === valueSize) return fd;
+  close(fd);
+  throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_FEATURE', {
+    detail: `${path} is of another version: tcpcrypt down, then tcpcrypt up`,
+  });
 }
 
 /** `struct bpf_link_info` of a link to a cgroup; cgroupId is 0 once the cgroup is gone. */

@@ -7,9 +7,9 @@
  * Pins are on a BPF file system (bpffs), which forgets everything at reboot, exactly like the kernel.
  */
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { TcpcryptError } from '../errors.js';
-import { cgroupLink, detachLink, lookupElement, openPin, updateElement, withFd } from './libbpf.js';
+import { cgroupLink, detachLink, lookupElement, openMap, openPin, updateElement, withFd } from './libbpf.js';
 import { mount, unmount } from './libc.js';
 import { mountsOf } from './mounts.js';
 
@@ -18,7 +18,7 @@ const DEFAULT_BPFFS = '/sys/fs/bpf';
 /** The number changes when a map's layout does: another version's pins are never touched. */
 const DEFAULT_PINS = 'tcpcrypt/v1';
 const LINK = 'link_';
-const INSTALL_MAP = 'eno_install';
+export const INSTALL_MAP = 'eno_install';
 const INSTALL_SIZE = 56;
 const FIRST = Buffer.alloc(4);
 
@@ -54,15 +54,17 @@ export function writeInstallation(mapFd: number, installation: Installation): vo
 /** What `pins` hold: undefined when there is nothing; without an installation when an "up" was interrupted. */
 export function readPins(
   pins: string,
-): { readonly installation?: Installation; readonly links: readonly string[] } | undefined {
+): { readonly installation?: Installation; readonly programs: readonly string[] } | undefined {
   if (!existsSync(pins)) return undefined;
-  const links = readdirSync(pins).filter((name) => name.startsWith(LINK));
-  const fd = openPin(mapPin(pins, INSTALL_MAP));
-  if (fd === undefined) return { links };
+  const programs = readdirSync(pins)
+    .filter((name) => name.startsWith(LINK))
+    .map((name) => name.slice(LINK.length));
+  const fd = openInstallMap(pins);
+  if (fd === undefined) return { programs };
   const value = withFd(fd, () => lookupElement(fd, FIRST, INSTALL_SIZE));
-  if (value === undefined) return { links };
+  if (value === undefined) return { programs };
   return {
-    links: links.map((name) => name.slice(LINK.length)),
+    programs,
     installation: {
       objectSha256: value.subarray(0, 32),
       cgroupId: value.readBigUInt64LE(32),
@@ -70,6 +72,15 @@ export function readPins(
       madeParents: Number(value.readBigUInt64LE(48)),
     },
   };
+}
+
+const openInstallMap = (pins: string): number | undefined =>
+  openMap(mapPin(pins, INSTALL_MAP), FIRST.length, INSTALL_SIZE);
+
+/** Notes that another object is in place now. */
+export function rewriteInstallation(pins: string, installation: Installation): void {
+  const fd = openInstallMap(pins);
+  if (fd !== undefined) withFd(fd, () => writeInstallation(fd, installation));
 }
 
 /** The cgroup that a program's link is attached to; undefined when it is not attached any more. */
@@ -102,8 +113,12 @@ export function makeParents(path: string): number {
   return made + 1;
 }
 
-/** Removes `count` parent directories of `path`, as long as they are empty. */
+/**
+ * Removes `count` parent directories of `path`, as long as they are empty. One named "tcpcrypt" goes in any case: an "up"
+ * that was killed may not have come to record it.
+ */
 export function removeParents(path: string, count: number): void {
+  if (basename(dirname(path)) === dirname(DEFAULT_PINS)) removeEmpty(dirname(path));
   for (let i = 0, parent = dirname(path); i < count; i++, parent = dirname(parent)) removeEmpty(parent);
 }
 

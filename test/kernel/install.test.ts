@@ -1,9 +1,20 @@
 /** up and down: complete, exact, atomic, repeatable. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { TcpcryptError } from '#src/errors.js';
 import { enoOutcome, kernelPartPresent } from '#src/kernel/eno-socket.js';
@@ -16,7 +27,7 @@ const object = fileURLToPath(new URL('bpf/eno.bpf.o', import.meta.resolve('#src/
 const refused = fileURLToPath(new URL('../../bpf/refused.bpf.o', import.meta.url));
 
 /** Everything that "up" could leave behind: pins, links to our cgroups, our maps. Other tests run at the same time. */
-function traces(): unknown {
+function traces(): { pins: unknown[]; links: unknown[]; mounts: string } {
   const ids = new Set(['.', 'a', 'b'].map((name) => inode(join(place.cgroup, name))));
   const links = JSON.parse(shell('bpftool -j link list')) as { cgroup_id?: number }[];
   return {
@@ -111,15 +122,43 @@ test('an up that fails half way, at the cgroup, leaves nothing', () => {
   assert.deepEqual(traces(), before);
 });
 
-test('down removes what an up that was killed left behind, and up starts over from there', () => {
+test('an up that is killed at any moment: down removes what it left, or up starts over from there', async () => {
   const before = traces();
-  // Every prefix of the work: the staging directory with the first maps, without links.
-  up(place);
-  shell(`mkdir '${place.pins}_new' && mv '${place.pins}/eno_requests' '${place.pins}_new/'`);
-  assert.equal(up(place).action, 'unchanged'); // the staging directory is swept
-  assert.ok(!existsSync(`${place.pins}_new`));
-  rmSync(join(place.pins, 'link_eno_set'));
-  rmSync(join(place.pins, 'eno_listeners'));
+  const stages = new Set<number>();
+  for (let delay = 100; delay < 400; delay += 15) {
+    const child = spawn(process.execPath, [cli, 'up', '--pins', place.pins, '--cgroup', place.cgroup]);
+    const exit = once(child, 'exit');
+    await sleep(delay);
+    child.kill('SIGKILL');
+    await exit;
+    const { pins, links } = traces();
+    stages.add(pins.length + links.length);
+    if (delay % 2) up(place);
+    down(place);
+    assert.deepEqual(traces(), before, `killed after ${delay} ms`);
+  }
+  assert.ok(stages.size > 1, 'some were killed too early, some too late');
+});
+
+test('an up that was killed in the last moment, before the staging directory got its name', () => {
+  const before = traces();
+  for (const repair of [() => up(place).action, () => 'loaded']) {
+    up(place);
+    renameSync(place.pins, `${place.pins}_new`);
+    assert.equal(repair(), 'loaded');
+    assert.equal(down(place).action, 'removed');
+    assert.deepEqual(traces(), before);
+  }
+});
+
+test('up repairs an installation that lacks a link or a map', () => {
+  const before = traces();
+  for (const missing of ['link_eno_set', 'eno_requests', 'eno_install']) {
+    up(place);
+    rmSync(join(place.pins, missing));
+    assert.equal(up(place).action, 'replaced', missing);
+    assert.equal(readdirSync(place.pins).length, 10);
+  }
   down(place);
   assert.deepEqual(traces(), before);
 });
@@ -145,9 +184,9 @@ test('a newer object takes over in place: listeners that are open keep speaking 
   enter(place.cgroup);
   const { server: listener, port, accept } = await listen({ contents: hex('23') });
   const old = [await dial(port, { contents: hex('23') }), await accept()];
-  const links = JSON.stringify((traces() as { links: unknown }).links).replace(/"prog_id":\d+/g, '');
+  const links = JSON.stringify(traces().links).replace(/"prog_id":\d+/g, '');
   assert.equal(up({ ...place, object: newer }).action, 'updated');
-  assert.equal(JSON.stringify((traces() as { links: unknown }).links).replace(/"prog_id":\d+/g, ''), links);
+  assert.equal(JSON.stringify(traces().links).replace(/"prog_id":\d+/g, ''), links);
   const young = [await dial(port, { contents: hex('23') }), await accept()];
   for (const end of [...old, ...young]) {
     assert.equal(enoOutcome(fdOf(end)).result, 'encrypt');
