@@ -22,6 +22,7 @@ import {
   withFd,
 } from './libbpf.js';
 import { close } from './libc.js';
+import { exclusively } from './lock.js';
 import {
   attachedTo,
   defaultPins,
@@ -84,17 +85,19 @@ export function up(options: UpOptions = {}): UpReport {
     mountedBpffs,
   });
 
-  removePins(pins + STAGING); // of an "up" that was killed
-  const found = readPins(pins);
-  const present = found?.installation;
-  if (present !== undefined && corresponds(BpfObject.inspect(image), pins, cgroup)) {
-    if (present.objectSha256.equals(objectSha256)) return report('unchanged', present.mountedBpffs);
-    updateInPlace(image, pins);
-    rewriteInstallation(pins, { ...present, objectSha256 });
-    return report('updated', present.mountedBpffs);
-  }
-  const mountedBpffs = install(image, pins, cgroup, objectSha256, present);
-  return report(found === undefined ? 'loaded' : 'replaced', mountedBpffs);
+  return exclusively(pins, () => {
+    removePins(pins + STAGING); // of an "up" that was killed
+    const found = readPins(pins);
+    const present = found?.installation;
+    if (present !== undefined && corresponds(BpfObject.inspect(image), pins, cgroup)) {
+      if (present.objectSha256.equals(objectSha256)) return report('unchanged', present.mountedBpffs);
+      updateInPlace(image, pins);
+      rewriteInstallation(pins, { ...present, objectSha256 });
+      return report('updated', present.mountedBpffs);
+    }
+    const mountedBpffs = install(image, pins, cgroup, objectSha256, present);
+    return report(found === undefined ? 'loaded' : 'replaced', mountedBpffs);
+  });
 }
 
 /** Takes the kernel part out: every program, map, pin and directory, and the mount, that {@link up} made. */
@@ -102,13 +105,15 @@ export function down(options: { readonly pins?: string } = {}): DownReport {
   requireRoot();
   const pins = resolve(options.pins ?? defaultPins());
   const staging = pins + STAGING;
-  const found = readPins(pins) ?? readPins(staging);
-  const { mountedBpffs = false, madeParents = 0 } = found?.installation ?? {};
-  removePins(staging);
-  removePins(pins);
-  removeParents(pins, madeParents);
-  if (mountedBpffs) unmountBpffs();
-  return { action: found === undefined ? 'nothing' : 'removed', pins, unmountedBpffs: mountedBpffs };
+  return exclusively(pins, () => {
+    const found = readPins(pins) ?? readPins(staging);
+    const { mountedBpffs = false, madeParents = 0 } = found?.installation ?? {};
+    removePins(staging);
+    removePins(pins);
+    removeParents(pins, madeParents);
+    if (mountedBpffs) unmountBpffs();
+    return { action: found === undefined ? 'nothing' : 'removed', pins, unmountedBpffs: mountedBpffs };
+  });
 }
 
 function requireRoot(): void {
@@ -157,8 +162,8 @@ function install(
     try {
       const made = makeParents(pins);
       undo.unshift(() => removeParents(pins, made));
-      undo.unshift(() => removePins(staging));
       mkdirSync(staging, { mode: 0o755 });
+      undo.unshift(() => removePins(staging));
       const installation = {
         objectSha256,
         cgroupId: cgroup.id,

@@ -1,6 +1,6 @@
 /** up and down: complete, exact, atomic, repeatable. */
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   copyFileSync,
@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { TcpcryptError } from '#src/errors.js';
 import { enoOutcome, kernelPartPresent } from '#src/kernel/eno-socket.js';
 import { down, up } from '#src/kernel/install.js';
@@ -85,7 +86,7 @@ test('a failed up leaves nothing: no such cgroup, not a cgroup, no object, pins 
   };
   fails({ ...place, cgroup: join(place.cgroup, 'none') }, 'ERR_TCPCRYPT_ARGUMENT');
   fails({ ...place, cgroup: '/proc' }, 'ERR_TCPCRYPT_ARGUMENT');
-  fails({ ...place, object: '/nonexistent' }, 'ERR_TCPCRYPT_ARGUMENT');
+  fails({ ...place, object: join(place.directory, 'none') }, 'ERR_TCPCRYPT_ARGUMENT');
   fails({ ...place, pins: join(place.directory, 'not-bpf', 'v1') }, 'ERR_TCPCRYPT_ARGUMENT');
   fails({ ...place, object: '/proc/self/status' }, 'ERR_TCPCRYPT_KERNEL_FEATURE');
 });
@@ -138,6 +139,15 @@ test('an up that is killed at any moment: down removes what it left, or up start
     assert.deepEqual(traces(), before, `killed after ${delay} ms`);
   }
   assert.ok(stages.size > 1, 'some were killed too early, some too late');
+});
+
+test('several ups at once: one loads, the others find it up', async () => {
+  const args = ['up', '--json', '--pins', place.pins, '--cgroup', place.cgroup];
+  const run = promisify(execFile);
+  const reports = await Promise.all(Array.from({ length: 4 }, () => run(process.execPath, [cli, ...args])));
+  const actions = reports.map(({ stdout }) => (JSON.parse(stdout) as { action: string }).action);
+  assert.deepEqual(actions.sort(), ['loaded', 'unchanged', 'unchanged', 'unchanged']);
+  down(place);
 });
 
 test('an up that was killed in the last moment, before the staging directory got its name', () => {
@@ -257,9 +267,9 @@ test('the command: exit codes, JSON, errors with code and remedy', () => {
   const unknown = tcpcrypt('up', '--nonsense');
   assert.equal(unknown.status, 2);
   assert.match(unknown.stderr, /unknown option '--nonsense'/);
-  const nowhere = tcpcrypt('up', '--pins', place.pins, '--cgroup', '/nonexistent');
+  const nowhere = tcpcrypt('up', '--pins', place.pins, '--cgroup', join(place.cgroup, 'none'));
   assert.equal(nowhere.status, 2);
-  assert.match(nowhere.stderr, /no cgroup \/nonexistent.*\n\[ERR_TCPCRYPT_ARGUMENT\]/);
+  assert.match(nowhere.stderr, /no cgroup \/.*none.*\n\[ERR_TCPCRYPT_ARGUMENT\]/);
   const unprivileged = spawnSync(
     'setpriv',
     ['--reuid', '65534', '--regid', '65534', '--clear-groups', process.execPath, cli, 'up', ...where],

@@ -1,6 +1,7 @@
 /** Negotiation between real sockets over loopback, and the socket options around it. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import { test } from 'node:test';
 import { TcpcryptError } from '#src/errors.js';
 import {
@@ -74,6 +75,42 @@ test('ENO-35: an IPv4 client of an IPv6 listener', async () => {
   client.destroy();
   accepted.destroy();
   server.close();
+});
+
+test('listeners that share a port (SO_REUSEPORT) answer each with its own contents', async () => {
+  const SO_REUSEPORT = 15;
+  const fds = ['23', '21'].map((contents) => {
+    const fd = openEnoSocket(4, offer(contents));
+    trySetsockopt(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    return fd;
+  });
+  const [one = -1, two = -1] = fds;
+  bind(one, sockaddr('127.0.0.1', 0));
+  const first = createServer().listen({ fd: one });
+  await once(first, 'listening');
+  const { port } = first.address() as AddressInfo;
+  bind(two, sockaddr('127.0.0.1', port));
+  const second = createServer().listen({ fd: two });
+  await once(second, 'listening');
+  const served = new Map<Server, Set<string>>([first, second].map((server) => [server, new Set()]));
+  for (const [server, teps] of served)
+    server.on('connection', (socket) => {
+      teps.add(int(fdOf(socket), TCP_ENO.NEGTEP).toString(16));
+      socket.destroy();
+    });
+  for (let i = 0; i < 40; i++) {
+    const client = await dial(port, offer('2321'));
+    assert.equal(enoOutcome(fdOf(client)).result, 'encrypt');
+    client.resume();
+    await once(client, 'end');
+    client.destroy();
+  }
+  assert.deepEqual(
+    [...served.values()].map((teps) => [...teps]),
+    [['23'], ['21']],
+  );
+  first.close();
+  second.close();
 });
 
 test('ENO-24, ENO-25: the listener picks solely the last in its list that was offered', async () => {

@@ -1,5 +1,6 @@
 /** getpeername() and accept() behind the relay: the daemon says who the real client is. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { TcpcryptError } from '#src/errors.js';
 import { netnsCookie, TruePeers } from '#src/kernel/true-peer.js';
@@ -80,7 +81,7 @@ print(listener.accept()[1])`;
 
 test('without pins there is no kernel part', () => {
   assert.throws(
-    () => new TruePeers('/nonexistent'),
+    () => new TruePeers(join(place.bpffs, 'none')),
     (error) => error instanceof TcpcryptError && error.code === 'ERR_TCPCRYPT_KERNEL_ABSENT',
   );
 });
