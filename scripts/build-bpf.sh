@@ -14,9 +14,10 @@ build() { # source, directory of the object
     echo "tcpcrypt: cannot build $1: clang is missing (apt-get install clang libbpf-dev)" >&2
     exit 1
   fi
-  # To a temporary name first: an interrupted build must not look finished.
-  clang -O2 -g -Wall -Wextra -Werror -target bpf -I include -idirafter "/usr/include/$(uname -m)-linux-gnu" \
-    -c "$1" -o "$object.tmp"
+  # To a temporary name first: an interrupted build must not look finished. -g makes the type information (BTF) that
+  # the kernel wants; the prefix map keeps this machine's paths out of it.
+  clang -O2 -g "-fdebug-prefix-map=$PWD=." -Wall -Wextra -Werror -target bpf \
+    -I include -idirafter "/usr/include/$(uname -m)-linux-gnu" -c "$1" -o "$object.tmp"
   mv "$object.tmp" "$object"
   echo "built $object"
 }

@@ -57,6 +57,7 @@ function open() {
     elementUpdate: library.func('int bpf_map_update_elem(int, const void *, const void *, uint64_t)'),
     elementLookup: library.func('int bpf_map_lookup_elem(int, const void *, void *)'),
     elementDelete: library.func('int bpf_map_delete_elem(int, const void *)'),
+    enableStats: library.func('int bpf_enable_stats(int)'),
     testRun: library.func('int bpf_prog_test_run_opts(int, void *)'),
   };
   functions.setPrint(null); // errors are ours to tell
@@ -331,6 +332,9 @@ export function deleteElement(mapFd: number, key: Uint8Array): void {
   const result = lib().elementDelete(mapFd, key);
   if (result !== -ENOENT) check('bpf_map_delete_elem', result);
 }
+
+/** Makes the kernel count the runs of all BPF programs, until the returned descriptor is closed. */
+export const countRuns = (): number => check('bpf_enable_stats', lib().enableStats(0));
 
 /** Runs a program once on `packet`, which it may change (BPF_PROG_TEST_RUN). */
 export function testRun(programFd: number, packet: Uint8Array): { result: number; packet: Buffer } {

@@ -126,7 +126,7 @@ test('an up that fails half way, at the cgroup, leaves nothing', () => {
 test('an up that is killed at any moment: down removes what it left, or up starts over from there', async () => {
   const before = traces();
   const stages = new Set<number>();
-  for (let delay = 100; delay < 400; delay += 15) {
+  for (let delay = 100; delay < 400; delay += 25) {
     const child = spawn(process.execPath, [cli, 'up', '--pins', place.pins, '--cgroup', place.cgroup]);
     const exit = once(child, 'exit');
     await sleep(delay);

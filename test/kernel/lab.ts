@@ -28,6 +28,7 @@ export interface Lab {
 
 /** An empty lab: nothing is loaded, and this process is not in its cgroup. */
 export function emptyLab(): Lab {
+  assert.equal(process.geteuid?.(), 0, 'these tests load BPF programs: run them as root');
   const root = cgroupRoot();
   assert.ok(root !== undefined, 'cgroup v2 is not mounted');
   const directory = mkdtempSync(join(tmpdir(), 'tcpcrypt-lab-'));
