@@ -58,6 +58,7 @@ export interface UpReport {
   readonly cgroup: string;
   readonly pins: string;
   readonly objectSha256: string;
+  /** This call mounted the BPF file system. */
   readonly mountedBpffs: boolean;
 }
 
@@ -77,7 +78,7 @@ export function up(options: UpOptions = {}): UpReport {
   const pins = resolve(options.pins ?? defaultPins());
   const image = readObject(options.object ?? objectOfThisPackage());
   const objectSha256 = createHash('sha256').update(image).digest();
-  const report = (action: UpReport['action'], mountedBpffs: boolean): UpReport => ({
+  const report = (action: UpReport['action'], mountedBpffs = false): UpReport => ({
     action,
     cgroup: cgroup.path,
     pins,
@@ -86,16 +87,18 @@ export function up(options: UpOptions = {}): UpReport {
   });
 
   return exclusively(pins, () => {
-    removePins(pins + STAGING); // of an "up" that was killed
+    const interrupted = readPins(pins + STAGING)?.installation; // of an "up" that was killed
+    removePins(pins + STAGING);
     const found = readPins(pins);
     const present = found?.installation;
     if (present !== undefined && corresponds(BpfObject.inspect(image), pins, cgroup)) {
-      if (present.objectSha256.equals(objectSha256)) return report('unchanged', present.mountedBpffs);
+      if (present.objectSha256.equals(objectSha256)) return report('unchanged');
       updateInPlace(image, pins);
       rewriteInstallation(pins, { ...present, objectSha256 });
-      return report('updated', present.mountedBpffs);
+      return report('updated');
     }
-    const mountedBpffs = install(image, pins, cgroup, objectSha256, present);
+    const madeBefore = (present ?? interrupted)?.madeParents ?? 0;
+    const mountedBpffs = install(image, pins, cgroup, objectSha256, madeBefore);
     return report(found === undefined ? 'loaded' : 'replaced', mountedBpffs);
   });
 }
@@ -107,12 +110,12 @@ export function down(options: { readonly pins?: string } = {}): DownReport {
   const staging = pins + STAGING;
   return exclusively(pins, () => {
     const found = readPins(pins) ?? readPins(staging);
-    const { mountedBpffs = false, madeParents = 0 } = found?.installation ?? {};
+    const { madeParents = 0 } = found?.installation ?? {};
     removePins(staging);
     removePins(pins);
     removeParents(pins, madeParents);
-    if (mountedBpffs) unmountBpffs();
-    return { action: found === undefined ? 'nothing' : 'removed', pins, unmountedBpffs: mountedBpffs };
+    const unmountedBpffs = unmountBpffs();
+    return { action: found === undefined ? 'nothing' : 'removed', pins, unmountedBpffs };
   });
 }
 
@@ -145,13 +148,13 @@ function corresponds(object: ObjectContents, pins: string, cgroup: Cgroup): bool
   );
 }
 
-/** The ordinary way: everything new, in a staging directory. Returns whether the BPF file system is (still) ours to unmount. */
+/** The ordinary way: everything new, in a staging directory. Returns whether it had to mount the BPF file system. */
 function install(
   image: Buffer,
   pins: string,
   cgroup: Cgroup,
   objectSha256: Buffer,
-  replaced: Installation | undefined,
+  madeBefore: number,
 ): boolean {
   const staging = pins + STAGING;
   const undo: (() => void)[] = [];
@@ -167,13 +170,12 @@ function install(
       const installation = {
         objectSha256,
         cgroupId: cgroup.id,
-        mountedBpffs: mounted || (replaced?.mountedBpffs ?? false),
-        madeParents: made + (replaced?.madeParents ?? 0),
+        madeParents: made + madeBefore,
       };
       pinAll(object, staging, cgroup, installation);
       removePins(pins);
       renameSync(staging, pins);
-      return installation.mountedBpffs;
+      return mounted;
     } finally {
       object.close();
     }

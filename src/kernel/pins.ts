@@ -9,17 +9,19 @@
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { TcpcryptError } from '../errors.js';
-import { cgroupLink, detachLink, lookupElement, openMap, openPin, updateElement, withFd } from './libbpf.js';
-import { mount, unmount } from './libc.js';
-import { mountsOf } from './mounts.js';
+import { cgroupLink, detachLink, lookupElement, mapShape, openPin, updateElement, withFd } from './libbpf.js';
+import { close, mount, unmount } from './libc.js';
+import { mounts, mountsOf } from './mounts.js';
 
 const BPF_FS_MAGIC = 0xcafe4a11;
 const DEFAULT_BPFFS = '/sys/fs/bpf';
+/** The source, in /proc/mounts, of a BPF file system that we mounted: how "down" knows it, whatever happened since. */
+const OUR_MOUNT = 'tcpcrypt';
 /** The number changes when a map's layout does: another version's pins are never touched. */
 const DEFAULT_PINS = 'tcpcrypt/v1';
 const LINK = 'link_';
 export const INSTALL_MAP = 'eno_install';
-const INSTALL_SIZE = 56;
+const INSTALL_SIZE = 48;
 const FIRST = Buffer.alloc(4);
 
 /** Where the pins are unless said otherwise: <bpffs>/tcpcrypt/v1. */
@@ -36,9 +38,7 @@ export const linkPin = (pins: string, program: string): string => join(pins, LIN
 export interface Installation {
   readonly objectSha256: Buffer;
   readonly cgroupId: bigint;
-  /** We mounted the BPF file system ... */
-  readonly mountedBpffs: boolean;
-  /** ... and created that many parent directories of the pins. */
+  /** "up" created that many parent directories of the pins. */
   readonly madeParents: number;
 }
 
@@ -46,8 +46,7 @@ export function writeInstallation(mapFd: number, installation: Installation): vo
   const value = Buffer.alloc(INSTALL_SIZE);
   installation.objectSha256.copy(value, 0, 0, 32);
   value.writeBigUInt64LE(installation.cgroupId, 32);
-  value.writeBigUInt64LE(installation.mountedBpffs ? 1n : 0n, 40);
-  value.writeBigUInt64LE(BigInt(installation.madeParents), 48);
+  value.writeBigUInt64LE(BigInt(installation.madeParents), 40);
   updateElement(mapFd, FIRST, value);
 }
 
@@ -68,14 +67,18 @@ export function readPins(
     installation: {
       objectSha256: value.subarray(0, 32),
       cgroupId: value.readBigUInt64LE(32),
-      mountedBpffs: value.readBigUInt64LE(40) === 1n,
-      madeParents: Number(value.readBigUInt64LE(48)),
+      madeParents: Number(value.readBigUInt64LE(40)),
     },
   };
 }
 
-const openInstallMap = (pins: string): number | undefined =>
-  openMap(mapPin(pins, INSTALL_MAP), FIRST.length, INSTALL_SIZE);
+/** Undefined also for the record of another version, which nobody here can read. */
+function openInstallMap(pins: string): number | undefined {
+  const fd = openPin(mapPin(pins, INSTALL_MAP));
+  if (fd === undefined || mapShape(fd).valueSize === INSTALL_SIZE) return fd;
+  close(fd);
+  return undefined;
+}
 
 /** Notes that another object is in place now. */
 export function rewriteInstallation(pins: string, installation: Installation): void {
@@ -137,7 +140,7 @@ export function ensureBpffs(pins: string): boolean {
   while (!existsSync(ancestor)) ancestor = dirname(ancestor);
   if (statfsSync(ancestor).type === BPF_FS_MAGIC) return false;
   if (`${resolve(pins)}/`.startsWith(`${DEFAULT_BPFFS}/`) && existsSync(DEFAULT_BPFFS)) {
-    mount('bpf', DEFAULT_BPFFS, 'bpf');
+    mount(OUR_MOUNT, DEFAULT_BPFFS, 'bpf');
     return true;
   }
   throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
@@ -145,11 +148,15 @@ export function ensureBpffs(pins: string): boolean {
   });
 }
 
+/** Undoes {@link ensureBpffs}, unless something is pinned there; returns whether there was something to undo. */
+export function unmountBpffs(): boolean {
+  const ours = mounts().some(
+    ({ source, path, type }) => source === OUR_MOUNT && path === DEFAULT_BPFFS && type === 'bpf',
+  );
+  if (!ours || !readdirSync(DEFAULT_BPFFS).every(isKernels)) return false;
+  unmount(DEFAULT_BPFFS);
+  return true;
+}
+
 /** The kernel's own files in a fresh BPF file system: maps.debug, progs.debug. Nobody else may use a dot. */
 const isKernels = (name: string): boolean => name.includes('.');
-
-/** Undoes {@link ensureBpffs}, unless others have pinned something there meanwhile. */
-export function unmountBpffs(): void {
-  if (mountsOf('bpf').includes(DEFAULT_BPFFS) && readdirSync(DEFAULT_BPFFS).every(isKernels))
-    unmount(DEFAULT_BPFFS);
-}
