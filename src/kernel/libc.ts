@@ -9,11 +9,8 @@ import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 import { TcpcryptError } from '../errors.js';
 
-<<<<<<< HEAD
 export const AF_UNSPEC = 0;
-=======
 export const AF_UNIX = 1;
->>>>>>> kernel
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
