@@ -10,6 +10,7 @@ import koffi from 'koffi';
 import { TcpcryptError } from '../errors.js';
 
 export const AF_UNSPEC = 0;
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
