@@ -1,7 +1,9 @@
-/** Making a net.Socket of a descriptor that is not connected yet. */
+/** What we do with a net.Socket below its public surface. */
 import { Socket as TcpSocket } from 'node:net';
+import * as libc from '../kernel/libc.js';
 
 /**
+ * Makes a net.Socket of a descriptor that is not connected yet.
  * @param fd a TCP socket, prepared by setsockopt(2); from now on it belongs to the result
  * @returns half-open, so that the end of one direction is not the end of the other; call its `connect`
  */
@@ -13,4 +15,20 @@ export const transportOf = (fd: number): TcpSocket =>
 export function descriptorOf(transport: TcpSocket): number {
   const handle = (transport as unknown as { _handle?: { fd?: number } | null })._handle;
   return handle?.fd ?? -1;
+}
+
+/** `struct linger`: on, zero seconds. close(2) then sends RST and forgets what was not sent. */
+const NO_LINGER = Buffer.from(new Int32Array([1, 0]).buffer);
+
+/** Aborts a connection (RFC 793 ABORT): RST at once. Does nothing when it is closed already. */
+export function reset(transport: TcpSocket): void {
+  const fd = descriptorOf(transport);
+  if (process.platform !== 'linux' || fd < 0) {
+    if (fd >= 0) transport.resetAndDestroy();
+    else transport.destroy();
+    return;
+  }
+  // Not resetAndDestroy: while a FIN of ours waits to be sent it refuses, and never closes.
+  libc.trySetsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, NO_LINGER);
+  transport.destroy();
 }
