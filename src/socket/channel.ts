@@ -113,9 +113,9 @@ export class Channel {
   get dataSent(): number {
     return this.#dataSent;
   }
-  /** Why nothing can be sent any more. */
-  get error(): Error {
-    return this.#error ?? new TcpcryptError('ERR_TCPCRYPT_CLOSED');
+  /** Why the connection was aborted. */
+  get error(): Error | undefined {
+    return this.#error;
   }
   get transport(): TcpSocket {
     return this.#transport;
@@ -133,7 +133,7 @@ export class Channel {
   /** As {@link write}; small pieces travel in one frame. */
   writev(pieces: readonly Uint8Array[], written?: Written): boolean {
     if (this.#gone) {
-      if (written !== undefined) process.nextTick(() => written(this.error));
+      if (written !== undefined) process.nextTick(() => written(this.#error ?? closed()));
       return true;
     }
     for (const piece of pieces) this.#dataSent += piece.length;
@@ -148,7 +148,7 @@ export class Channel {
     if (this.#session === undefined) {
       this.#transport.end(finished);
     } else if (this.#gone) {
-      if (finished !== undefined) process.nextTick(() => finished(this.error));
+      if (finished !== undefined) process.nextTick(() => finished(this.#error ?? closed()));
     } else {
       this.#ended = finished;
       this.#session.end();
@@ -205,7 +205,7 @@ export class Channel {
     for (let event = session.pollEvent(); event !== undefined; event = session.pollEvent()) {
       switch (event.type) {
         case 'secure':
-          if (inOrder) this.#becomeSecure(session);
+          this.#becomeSecure(session);
           break;
         case 'data':
           if (!this.#ready) break;
@@ -312,6 +312,8 @@ type Written = (error?: Error | null) => void;
 
 const tooLate = (channel: Channel): void =>
   channel.abort(new TcpcryptError('ERR_TCPCRYPT_HANDSHAKE_TIMEOUT'));
+
+const closed = (): TcpcryptError => new TcpcryptError('ERR_TCPCRYPT_CLOSED');
 
 const notEncrypted = (reason: ErrorCode): TcpcryptError =>
   new TcpcryptError('ERR_TCPCRYPT_NOT_ENCRYPTED', { cause: new TcpcryptError(reason), detail: reason });

@@ -12,7 +12,7 @@
  * the end of the stream. On a plain connection it does what it does on a net.Socket.
  */
 import type { AddressInfo, Socket as TcpSocket } from 'node:net';
-import { Duplex, type DuplexOptions } from 'node:stream';
+import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import type { ErrorCode } from '../errors.js';
 import { TcpcryptError } from '../errors.js';
 import type { EnoOutcome } from '../kernel/eno-socket.js';
@@ -56,11 +56,12 @@ export class Socket extends Duplex {
   constructor({ allowHalfOpen = false, signal, highWaterMark }: SocketOptions = {}) {
     super({
       allowHalfOpen,
-      ...(signal === undefined ? {} : { signal }),
       ...(highWaterMark === undefined ? {} : { highWaterMark }),
       emitClose: false, // as net.Socket: with the transport, and with `hadError`
       autoDestroy: true,
     });
+    // Not by Duplex: a signal that is aborted already would destroy what is not constructed yet.
+    if (signal !== undefined) addAbortSignal(signal, this);
   }
 
   /** True when the bytes on the wire are encrypted; final from 'connect' on. */
@@ -110,9 +111,9 @@ export class Socket extends Duplex {
   get connecting(): boolean {
     return this.#connecting;
   }
-  /** True until 'ready'. */
+  /** True until 'ready', and again when destroyed. */
   get pending(): boolean {
-    return !this.#ready;
+    return !this.#ready || this.destroyed;
   }
   get readyState(): 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed' {
     if (this.#connecting && !this.destroyed) return 'opening';
@@ -245,7 +246,7 @@ export class Socket extends Duplex {
   override _final(callback: Callback): void {
     const channel = this.#channel;
     if (!this.#ready || channel === undefined) this.#waiting.final = callback;
-    else channel.end((error) => callback(error && channel.error));
+    else channel.end((error) => callback(error && (channel.error ?? error)));
   }
 
   override _destroy(error: Error | null, callback: Callback): void {
@@ -295,7 +296,7 @@ export class Socket extends Duplex {
         return;
       }
       this.#sending = 0;
-      callback(error && channel.error); // the cause, not that a write failed because of it
+      callback(error && (channel.error ?? error)); // the cause, not that a write failed because of it
     });
   }
 
