@@ -1,9 +1,10 @@
-/** What net.Socket does not offer: making one of a descriptor that is not connected yet, and exact resets. */
+/** What we do with a net.Socket below its public surface. */
 import { Socket as TcpSocket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
-import { SO_ERROR, SO_LINGER, SOL_SOCKET, tryGetsockopt, trySetsockopt } from '../kernel/libc.js';
+import * as libc from '../kernel/libc.js';
 
 /**
+ * Makes a net.Socket of a descriptor that is not connected yet.
  * @param fd a TCP socket, prepared by setsockopt(2); from now on it belongs to the result
  * @returns half-open, so that the end of one direction is not the end of the other; call its `connect`
  */
@@ -17,36 +18,38 @@ export function descriptorOf(transport: TcpSocket): number {
   return handle?.fd ?? -1;
 }
 
-/** `struct linger`: close(2) sends RST and discards what is still to be sent, or goes on as usual. */
-const LINGER_RESET = Buffer.from(new Uint32Array([1, 0]).buffer);
-const LINGER_OFF = Buffer.from(new Uint32Array([0, 0]).buffer);
+/** `struct linger`: on, zero seconds. close(2) then sends RST and forgets what was not sent. */
+const NO_LINGER = Buffer.from(new Int32Array([1, 0]).buffer);
+const LINGER_AS_USUAL = Buffer.from(new Int32Array([0, 0]).buffer);
 
-/**
- * Resets the connection (RFC 793 ABORT), whatever is still to be written. Node's `resetAndDestroy` fails, and
- * leaves the socket open, while a shutdown(2) is under way.
- */
+/** Aborts a connection (RFC 793 ABORT): RST at once. Does nothing when it is closed already. */
 export function reset(transport: TcpSocket): void {
   const fd = descriptorOf(transport);
-  if (fd >= 0) trySetsockopt(fd, SOL_SOCKET, SO_LINGER, LINGER_RESET);
+  if (process.platform !== 'linux' || fd < 0) {
+    if (fd >= 0) transport.resetAndDestroy();
+    else transport.destroy();
+    return;
+  }
+  // Not resetAndDestroy: while a FIN of ours waits to be sent it refuses, and never closes.
+  libc.trySetsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, NO_LINGER);
   transport.destroy();
 }
 
 /**
  * From now on the connection ends with RST unless both directions have ended in order: also when this process is
- * killed, as the kernel would otherwise send FIN, and a truncated stream would look complete.
+ * killed, as the kernel would otherwise send FIN, and a truncated stream would look complete. Linux only.
  */
 export function resetUnlessEnded(transport: TcpSocket): void {
-  const fd = descriptorOf(transport);
-  if (fd < 0) return;
-  trySetsockopt(fd, SOL_SOCKET, SO_LINGER, LINGER_RESET);
-  const endedInOrder = (): void => {
-    const descriptor = descriptorOf(transport);
-    if (descriptor >= 0 && transport.readableEnded && transport.writableFinished) {
-      trySetsockopt(descriptor, SOL_SOCKET, SO_LINGER, LINGER_OFF);
-    }
+  const linger = (value: Uint8Array): void => {
+    const fd = descriptorOf(transport);
+    if (fd >= 0) libc.trySetsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, value);
   };
-  transport.on('end', endedInOrder);
-  transport.on('finish', endedInOrder);
+  linger(NO_LINGER);
+  const ended = (): void => {
+    if (transport.readableEnded && transport.writableFinished) linger(LINGER_AS_USUAL);
+  };
+  transport.on('end', ended);
+  transport.on('finish', ended);
 }
 
 /**
@@ -55,7 +58,8 @@ export function resetUnlessEnded(transport: TcpSocket): void {
  */
 export function errorAtEnd(transport: TcpSocket): Error | undefined {
   const fd = descriptorOf(transport);
-  const pending = fd < 0 ? 0 : tryGetsockopt(fd, SOL_SOCKET, SO_ERROR, 4);
+  if (process.platform !== 'linux' || fd < 0) return undefined;
+  const pending = libc.tryGetsockopt(fd, libc.SOL_SOCKET, libc.SO_ERROR, 4);
   const errno = typeof pending === 'number' ? 0 : pending.readInt32LE(0);
   if (errno === 0) return undefined;
   const code = getSystemErrorName(-errno);
