@@ -127,6 +127,58 @@ describe('a path that meddles with the option, daemons at both ends', { skip }, 
   });
 });
 
+describe('a peer that agrees to encrypt, and then does something else, daemon at the client only', {
+  skip,
+}, () => {
+  let pair: Pair;
+  before(async () => {
+    pair = await Pair.open('the client only');
+    pair.kernelPart(pair.bob);
+  });
+  after(() => pair?.close());
+
+  /** Answers SYNs with the ENO option (TCP_ENO_RAW of include/tcp_eno.h), and then with what is in argv[2]. */
+  const IMPOSTOR = `
+import socket, sys, time
+listener = socket.socket()
+listener.setsockopt(socket.IPPROTO_TCP, 1037, bytes([0x23]))
+listener.bind(('', int(sys.argv[1])))
+listener.listen()
+connection, _ = listener.accept()
+connection.sendall(bytes.fromhex(sys.argv[2]))
+connection.shutdown(socket.SHUT_WR)
+try:
+    while connection.recv(1000): pass
+except ConnectionResetError: print('reset', end='')
+`;
+  const CASES = [
+    ['plaintext', Buffer.from('220 mail.example.org ESMTP\r\n'), 'ERR_TCPCRYPT_INIT_MAGIC'],
+    ['nothing at all', Buffer.alloc(0), 'ERR_TCPCRYPT_INIT_TRUNCATED'],
+    ['half of a key exchange', Buffer.from('097105e000000031', 'hex'), 'ERR_TCPCRYPT_INIT_TRUNCATED'],
+    ['a key exchange without end', Buffer.from('097105e07fffffff', 'hex'), 'ERR_TCPCRYPT_INIT_TOO_LONG'],
+  ] as const;
+  CASES.forEach(([name, bytes, code], i) => {
+    test(`${name}: both ends are reset, the client gets nothing, and nothing of the client's goes out`, async () => {
+      const port = 7350 + i;
+      const server = pair.bob.run(...python(IMPOSTOR, `${port}`, bytes.toString('hex')));
+      await pair.bob.waitForListener(port);
+      const capture = await Capture.start(pair.lab, pair.alice);
+      const { stdout } = await pair.alice.run(
+        ...python(MANY, 'call', pair.bob.address4, `${port}`, 'client', '1', '1'),
+      );
+      const segments = await capture.stop();
+      assert.match(String(stdout), /"failed": 1.*ConnectionResetError/);
+      assert.equal(String((await server).stdout), 'reset');
+      assert.ok(!segments.some(({ payload }) => Buffer.from(payload).includes('hello')));
+      const end = await pair.onAlice?.line(
+        ({ event, remote }) => event === 'end' && remote === `${pair.bob.address4}:${port}`,
+      );
+      assert.equal(end?.code, code);
+      assert.equal(end?.bytesReceived, 0);
+    });
+  });
+});
+
 describe('a destination without tcpcrypt, daemon at the client only', { skip }, () => {
   let pair: Pair;
   before(async () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { DaemonProcess } from '#src/demo/daemons.js';
+import { Capture } from '#src/lab/capture.js';
 import type { Host } from '#src/lab/host.js';
 import { eventually, Pair, python, skip } from './support/pair.js';
 import { MANY } from './support/probe.js';
@@ -80,9 +81,12 @@ except OSError: print('reset', flush=True)
     for (const end of ['alice', 'bob'] as const)
       test(`${signal} at ${end}: its connections are reset, new ones are plain, no rule stays`, async () => {
         const daemons = { alice: await pair.daemon(pair.alice), bob: await pair.daemon(pair.bob) };
+        const capture = await Capture.start(pair.lab, pair.alice);
         const connection = await standing();
         await daemons[end].stop(signal);
         await eventually(() => assert.equal(connection.said(), 'open\nreset\n'));
+        const wire = Buffer.concat((await capture.stop()).map(({ payload }) => payload));
+        assert.ok(!wire.includes('SECRET') && !wire.includes('hello'));
         await connects();
         const other = end === 'alice' ? 'bob' : 'alice';
         await daemons[other].stop();
