@@ -13,7 +13,7 @@ import { TcpcryptError } from '../errors.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
 import { defaultPins } from '../kernel/pins.js';
-import { Steering, uninstallScript } from '../kernel/steering.js';
+import { hasIPv6, Steering, uninstallScript } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
 import { type EncryptionOptions, encryption } from '../socket/options.js';
 import { ConnectionLog } from './connection-log.js';
@@ -69,12 +69,13 @@ export class Daemon {
     const log = new ConnectionLog(logger);
     const memory = new PathMemory();
     const truePeers = new TruePeers(pins ?? defaultPins());
-    const outbound = await Outbound.open({ queue, encryption: wanted, memory, log, onFailure });
+    const ipv6 = hasIPv6();
+    const outbound = await Outbound.open({ queue, encryption: wanted, memory, log, onFailure, ipv6 });
     let inbound: Inbound | undefined;
     let guard: Guard | undefined;
     try {
-      inbound = await Inbound.open({ encryption: wanted, truePeers, log });
-      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6: false };
+      inbound = await Inbound.open({ encryption: wanted, truePeers, log, ipv6 });
+      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6 };
       guard = new Guard(uninstallScript());
       const steering = Steering.install(rules);
       return new Daemon({ outbound, inbound, steering, guard, log, memory });

@@ -11,7 +11,7 @@
  * The server sees the client's real address: the packets carry it (so that nothing that trusts 127.0.0.1 is
  * fooled), and accept() and getpeername() report its port too.
  */
-import type { Server, Socket as TcpSocket } from 'node:net';
+import type { Socket as TcpSocket } from 'node:net';
 import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { MARK } from '../kernel/steering.js';
@@ -20,46 +20,45 @@ import { passiveOffer } from '../session/index.js';
 import type { Encryption } from '../socket/options.js';
 import { descriptorOf, reset, transportOf } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
+import { type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { Relay } from './relay.js';
 import { StandInPorts } from './stand-in-ports.js';
-import { listenTransparently } from './transparent.js';
+import { TransparentListener, transparentSocket } from './transparent.js';
 
 /** Tuned by us: so many stand-in ports are tried for one connection. */
 const CONNECT_TRIES = 8;
-
-interface Endpoint {
-  readonly address: string;
-  readonly port: number;
-}
 
 export interface InboundOptions {
   readonly encryption: Encryption;
   readonly truePeers: TruePeers;
   readonly log: ConnectionLog;
+  readonly ipv6: boolean;
 }
 
 export class Inbound {
   readonly #options: InboundOptions;
-  readonly #server: Server;
+  readonly #listener: TransparentListener;
   readonly #relays = new Set<Relay>();
   readonly #ports = new StandInPorts();
   readonly #netns = netnsCookie();
 
-  private constructor(options: InboundOptions, server: Server) {
+  private constructor(options: InboundOptions, listener: TransparentListener) {
     this.#options = options;
-    this.#server = server;
-    server.on('connection', (far) => this.#accept(far));
+    this.#listener = listener;
+    listener.onConnection((far) => this.#accept(far));
   }
 
   static async open(options: InboundOptions): Promise<Inbound> {
-    const server = await listenTransparently(4, passiveOffer(options.encryption.teps));
-    return new Inbound(options, server);
+    const listener = await TransparentListener.open({
+      ipv6: options.ipv6,
+      enoContents: passiveOffer(options.encryption.teps),
+    });
+    return new Inbound(options, listener);
   }
 
   /** Where TPROXY must deliver. */
   get port(): number {
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : 0;
+    return this.#listener.port;
   }
 
   get relays(): ReadonlySet<Relay> {
@@ -73,7 +72,7 @@ export class Inbound {
 
   /** Stops taking connections; those that are relayed go on. */
   close(): void {
-    this.#server.close();
+    this.#listener.close();
   }
 
   #accept(far: TcpSocket): void {
@@ -100,7 +99,7 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
-    const entry = log.open('inbound', `${localAddress}:${localPort}`, `${remoteAddress}:${remotePort}`);
+    const entry = log.open('inbound', endpointText(server), endpointText(client));
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
         entry.ready(ready.channel);
@@ -149,10 +148,9 @@ export class Inbound {
   /** A socket that is bound to a port in the client's name, and that names the client's own port to the server. */
   #standIn(client: Endpoint): TcpSocket {
     const { truePeers } = this.#options;
-    const fd = libc.socket(libc.AF_INET, libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC, 0);
+    const fd = transparentSocket(familyOf(client.address));
     let port: number;
     try {
-      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
       libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
       libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
       port = this.#ports.take(fd, client.address);

@@ -308,7 +308,7 @@ function exists(...what: string[]): boolean {
 }
 
 /** Whether IPv6 is compiled in and not switched off for `lo`, where our route goes. */
-function hasIPv6(): boolean {
+export function hasIPv6(): boolean {
   const disabled = '/proc/sys/net/ipv6/conf/lo/disable_ipv6';
   return existsSync(disabled) && readFileSync(disabled, 'utf8').trim() === '0';
 }

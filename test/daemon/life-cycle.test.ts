@@ -15,6 +15,7 @@ const rules = (host: Host): string =>
   [
     ['nft', ['list', 'ruleset']],
     ['iptables-save', []],
+    ['ip6tables-save', []],
     ['ip', ['rule']],
     ['ip', ['-6', 'rule']],
     ['ip', ['route', 'show', 'table', 'all', 'type', 'local']],
@@ -163,11 +164,9 @@ except OSError: print('reset', flush=True)
     ];
     const source = `
 import socket, sys
-for port in sys.argv[1:]:
-    c = socket.socket()
-    c.settimeout(5)
+for address, port in ((a, p) for a in ('127.0.0.1', '::1') for p in sys.argv[1:]):
     try:
-        c.connect(('127.0.0.1', int(port)))
+        c = socket.create_connection((address, int(port)), timeout=5)
         c.sendall(b'hello')
         print(c.recv(10))
     except ConnectionResetError: print('reset')
@@ -178,11 +177,11 @@ for port in sys.argv[1:]:
         .split('\n')
         .filter((line) => line.includes(`pid=${daemon.pid},`))
         .map((line) => /:(\d+) /.exec(line)?.[1] ?? '');
-      assert.equal(ports.length, 2);
-      const { stdout } = await host.run(...python(source, ...ports));
-      assert.equal(String(stdout), 'reset\nreset\n');
+      assert.equal(ports.length, 4);
+      const { stdout } = await host.run(...python(source, ...new Set(ports)));
+      assert.equal(String(stdout), 'reset\n'.repeat(4));
       const { relayed, held, uninvited } = await daemon.status();
-      assert.deepEqual([relayed, held, uninvited], [0, 0, 2]);
+      assert.deepEqual([relayed, held, uninvited], [0, 0, 4]);
     }
     await connects();
     for (const [, daemon] of daemons) await daemon.stop();

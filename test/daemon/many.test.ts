@@ -34,6 +34,22 @@ for (const place of PLACES)
         for (const daemon of [pair.onAlice, pair.onBob]) await assertIdle(daemon);
       });
 
+    for (const [address, port] of [
+      ['address6', 7005],
+      ['address4', 7006],
+    ] as const)
+      test(`a server that listens on :: knows its clients, by IPv${address.at(-1)}`, async () => {
+        pair.bob.spawn(...python(MANY, 'serve', `${port}`, 'client', '6'), { stdio: 'ignore' });
+        await pair.bob.waitForListener(port);
+        const { stdout, stderr } = await pair.alice.run(
+          ...python(MANY, 'call', pair.bob[address], `${port}`, 'client', '200', '20'),
+          { timeoutMs: 60_000 },
+        );
+        assert.deepEqual(JSON.parse(String(stdout)), { done: 200, failed: 0, failures: [] }, stderr);
+        await pair.assertRelayed(port, 200);
+        for (const daemon of [pair.onAlice, pair.onBob]) await assertIdle(daemon);
+      });
+
     test('500 connections that are reset at random moments do the daemon no harm', async () => {
       pair.bob.spawn(...python(HAMMER, 'serve', '7003'), { stdio: 'ignore' });
       await pair.bob.waitForListener(7003);

@@ -101,7 +101,9 @@ export class Pair {
    */
   async assertRelayed(port: number, count = 1): Promise<void> {
     const about = ({ local, remote }: LogLine): boolean =>
-      [local, remote].includes(`${this.bob.address4}:${port}`);
+      [`${this.bob.address4}:${port}`, `[${this.bob.address6}]:${port}`].some((bob) =>
+        [local, remote].includes(bob),
+      );
     const log = (daemon: DaemonProcess | undefined, event: string): LogLine[] =>
       (daemon?.lines ?? []).filter((line) => line.event === event && about(line));
     if (!this.encrypts) {

@@ -1,7 +1,7 @@
 /** A Python program that is a client or a server of many small connections; what it finds it prints as JSON. */
 
 /**
- * `serve PORT WHO`   answers each connection with the peer's address, as accept(2) and getpeername(2) name it;
+ * `serve PORT WHO [6]` answers, over IPv6 as well where that is wanted, each connection with the peer's address, as accept(2) and getpeername(2) name it;
  *                    WHO ("server" or "client") closes first
  * `call ADDRESS PORT WHO COUNT AT-ONCE`   prints the failures, at most ten of them, and the number of successes
  */
@@ -14,12 +14,13 @@ def read_all(connection):
     while piece := connection.recv(65536): data += piece
     return data
 
-def serve(port, who):
-    listener = socket.create_server(('', port), backlog=4096)
+def serve(port, who, six=''):
+    family, any = (socket.AF_INET6, '::') if six else (socket.AF_INET, '')
+    listener = socket.create_server((any, port), family=family, dualstack_ipv6=bool(six), backlog=4096)
     def answer(connection, address):
         with connection:
             connection.recv(100)
-            connection.sendall(('%s %s %s %s\\n' % (address + connection.getpeername())).encode())
+            connection.sendall(('%s %s %s %s\\n' % (address[:2] + connection.getpeername()[:2])).encode())
             if who == 'client': connection.recv(100)
     while True:
         connection, address = listener.accept()
@@ -33,10 +34,10 @@ def call(address, port, who, count, at_once):
             connection.sendall(b'hello\\n')
             if who == 'server': answer = read_all(connection)
             else: answer = connection.makefile('rb').readline()
-            host, at_accept, host2, at_getpeername = answer.decode().split()
+            host, at_accept, host2, at_getpeername = answer.decode().replace('::ffff:', '').split()
             assert host == host2 == own[0], (host, host2, own)
             assert at_accept == at_getpeername, (at_accept, at_getpeername)
-            assert connection.getpeername() == (address, port)
+            assert connection.getpeername()[:2] == (address, port)
             return int(at_accept) == own[1]
     def work():
         for _ in range(count // at_once):
@@ -50,7 +51,7 @@ def call(address, port, who, count, at_once):
     for thread in threads: thread.join()
     print(json.dumps({'done': done[0], 'failed': len(failures), 'failures': failures[:10]}))
 
-if mode == 'serve': serve(int(arguments[0]), arguments[1])
+if mode == 'serve': serve(int(arguments[0]), *arguments[1:])
 else: call(arguments[0], int(arguments[1]), arguments[2], int(arguments[3]), int(arguments[4]))
 `;
 
@@ -67,7 +68,7 @@ def reset(connection):
     connection.close()
 
 def misbehave(connection):
-    connection.settimeout(5)
+    connection.settimeout(1)
     try:
         for _ in range(random.randrange(4)):
             time.sleep(random.choice([0, 0, 0.001, 0.01]))
