@@ -65,7 +65,7 @@ export class ResumptionCache {
   readonly #lifetime: number;
   /** By age: the first one expires first. */
   readonly #chains = new Set<Chain>();
-  /** The chains of a peer; the one that has rested longest first. */
+  /** The chains of a peer; last the one whose use was confirmed last. */
   readonly #byPeer = new Map<string, Set<Chain>>();
   /** What SYNs may name, by {@link keyOf}. */
   readonly #announced = new Map<string, Announced>();
@@ -109,8 +109,9 @@ export class ResumptionCache {
   }
 
   /**
-   * Takes a session for a connection to one of `peers`, in this order. Several connections at once use several chains
-   * in turn, as a peer looks only so far ahead.
+   * Takes a session for a connection to one of `peers`, in this order. Of several chains the one with the fewest open
+   * attempts is used, as a peer looks only so far ahead; then the one that worked last, as the peer may have
+   * forgotten the older ones.
    */
   open(
     peers: readonly string[],
@@ -119,8 +120,11 @@ export class ResumptionCache {
   ): ResumptionAttempt | undefined {
     this.expire(now);
     for (const peer of peers) {
-      for (const chain of this.#byPeer.get(peer) ?? []) {
-        if (!acceptable.teps.includes(chain.tep) || !acceptable.ciphers.includes(chain.cipher)) continue;
+      const usable = [...(this.#byPeer.get(peer) ?? [])]
+        .filter(({ tep, cipher }) => acceptable.teps.includes(tep) && acceptable.ciphers.includes(cipher))
+        .reverse()
+        .sort((a, b) => a.openAttempts - b.openAttempts);
+      for (const chain of usable) {
         const session = this.#take(chain, now);
         if (session !== undefined) return { session, chain };
       }
@@ -146,7 +150,7 @@ export class ResumptionCache {
       const ahead = chain.sessions.filter(({ index }) => index > session.index);
       if (ahead.length === 0) ahead.push(followingResumable(session));
       chain.sessions = ahead;
-      chain.confirmed = Math.max(chain.confirmed, session.index + 1);
+      this.#advance(chain, session);
       this.#lookAhead(chain);
     }
     return { session, chain };
@@ -154,7 +158,7 @@ export class ResumptionCache {
 
   /** The peer agreed to resume. */
   confirm({ chain, session }: ResumptionAttempt): void {
-    if (chain instanceof Chain) chain.confirmed = Math.max(chain.confirmed, session.index + 1);
+    if (chain instanceof Chain && this.#chains.has(chain)) this.#advance(chain, session);
   }
 
   /** The peer knows nothing of it: it has forgotten the chain, unless it merely agreed to a later session first. */
@@ -207,12 +211,16 @@ export class ResumptionCache {
       chain.sessions.shift();
       if (chain.sessions.length === 0) chain.sessions.push(followingResumable(session));
       this.#lookAhead(chain);
-      if (!this.#withdraw(session, now)) continue;
-      const siblings = this.#byPeer.get(chain.peer);
-      siblings?.delete(chain);
-      siblings?.add(chain);
-      return session;
+      if (this.#withdraw(session, now)) return session;
     }
+  }
+
+  /** Both ends have got to this session. */
+  #advance(chain: Chain, { index }: ResumableSession): void {
+    chain.confirmed = Math.max(chain.confirmed, index + 1);
+    const siblings = this.#byPeer.get(chain.peer);
+    siblings?.delete(chain);
+    siblings?.add(chain);
   }
 
   /** Derives and announces so much of the chain that `LOOK_AHEAD` sessions can be named. */
@@ -277,6 +285,11 @@ class Chain implements ResumptionChain {
     this.cipher = session.cipher;
     this.sessions = [session];
     this.confirmed = session.index;
+  }
+
+  /** Attempts of which nothing was heard, lost or under way. */
+  get openAttempts(): number {
+    return (this.sessions[0]?.index ?? 0) - this.confirmed;
   }
 }
 
