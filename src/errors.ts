@@ -203,6 +203,13 @@ export const ERRORS = {
     'the peer did not complete the key exchange in time',
   ),
 
+  ERR_TCPCRYPT_PEER_SILENT: row(
+    'network',
+    'abort',
+    'RFC 8548 §3.9',
+    'the peer did not answer a keep-alive in time',
+  ),
+
   // Use of the API.
   ERR_TCPCRYPT_ARGUMENT: row('caller', 'throw', '', 'invalid argument'),
   ERR_TCPCRYPT_NO_SESSION: row('caller', 'throw', 'RFC 8547 §5.1', 'the connection has no session ID'),

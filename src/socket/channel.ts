@@ -24,7 +24,8 @@ import {
   type TepId,
 } from '../session/index.js';
 import type { Opened } from './dial.js';
-import type { Encryption, Resumption } from './options.js';
+import type { Encryption, RekeyOptions, Resumption } from './options.js';
+import { RekeyClock } from './rekey-clock.js';
 import { peerOfAddress } from './session-cache.js';
 import { errorAtEnd, reset } from './transport.js';
 
@@ -53,6 +54,10 @@ export class Channel {
   #error: Error | undefined;
   #dataReceived = 0;
   #dataSent = 0;
+  readonly #rekey: RekeyOptions;
+  #rekeyClock: RekeyClock | undefined;
+  /** Frames with something in them. */
+  #heard = 0;
   readonly #resumption: Resumption;
   /** Under which the session is kept. */
   readonly #peer: string;
@@ -74,6 +79,7 @@ export class Channel {
   ) {
     this.#transport = transport;
     this.#resumption = encryption.resumption;
+    this.#rekey = encryption.rekey;
     this.#peer = opened?.peer ?? peerOfAddress(transport.remoteAddress ?? '');
     this.#handlers = handlers;
     this.#fd = fd;
@@ -102,6 +108,7 @@ export class Channel {
     const session = new Session({
       negotiated,
       ciphers: encryption.ciphers,
+      ...(encryption.rekey.afterBytes === undefined ? {} : { rekeyAfterBytes: encryption.rekey.afterBytes }),
       ...(attempt !== undefined && negotiated.kind === 'resume' ? { resumption: attempt.session } : {}),
       // The chain of a resumed session is in the cache already.
       keepResumable: encryption.resumption.keep && negotiated.kind === 'fresh',
@@ -224,6 +231,7 @@ export class Channel {
     this.#error = error;
     this.#session?.destroy();
     clearTimeout(this.#deadline);
+    this.#rekeyClock?.stop();
     reset(this.#transport);
   }
 
@@ -295,6 +303,7 @@ export class Channel {
 
   #deliver(session: Session, inOrder: boolean): void {
     for (let event = session.pollEvent(); event !== undefined; event = session.pollEvent()) {
+      this.#heard += 1;
       switch (event.type) {
         case 'secure':
           this.#becomeSecure(session);
@@ -324,7 +333,32 @@ export class Channel {
     } catch {
       // "tcpcrypt down" in the meantime: others cannot ask the kernel for the session ID, nothing else is lost.
     }
+    this.#startRekeyClock(session);
     this.#becomeReady();
+  }
+
+  #startRekeyClock(session: Session): void {
+    const { afterTime, keepAlive } = this.#rekey;
+    if (afterTime === undefined && keepAlive === undefined) return;
+    const channel = this;
+    const owner = {
+      get activity() {
+        return channel.#dataSent + channel.#dataReceived;
+      },
+      get heard() {
+        return channel.#heard;
+      },
+      get stuck() {
+        const { readableLength, writableLength } = channel.#transport;
+        return channel.#transport.isPaused() || readableLength > 0 || writableLength > 0;
+      },
+      get ending() {
+        return channel.#endReceived || session.transmitEnded;
+      },
+      rekey: () => this.rekey(),
+      silent: () => this.abort(new TcpcryptError('ERR_TCPCRYPT_PEER_SILENT')),
+    };
+    this.#rekeyClock = new RekeyClock(owner, this.#rekey);
   }
 
   #becomeReady(): void {
@@ -399,6 +433,7 @@ export class Channel {
 
   #closed(): void {
     clearTimeout(this.#deadline);
+    this.#rekeyClock?.stop();
     this.#session?.destroy();
     if (!this.#aborted && this.#session !== undefined && !this.#endReceived) {
       this.#error = new TcpcryptError('ERR_TCPCRYPT_STREAM_TRUNCATED');

@@ -36,6 +36,22 @@ export interface EncryptionOptions {
   readonly aware?: boolean;
   /** Encrypt only if the peer's application is aware as well; otherwise the connection is plain, or refused. */
   readonly mandatoryAware?: boolean;
+  /** When to move to new keys by ourselves; the peer's wishes are always followed. */
+  readonly rekey?: RekeyOptions;
+}
+
+/** RFC 8548 §3.8, §3.9. */
+export interface RekeyOptions {
+  /** So many bytes of the TCP stream are sent under one key at most; default 2^36. */
+  readonly afterBytes?: number;
+  /** Milliseconds after which a key that is in use makes way; default: never. */
+  readonly afterTime?: number;
+  /**
+   * Milliseconds of silence after which the peer is asked for a sign of life; after as many again without one the
+   * connection is reset: ERR_TCPCRYPT_PEER_SILENT. Unlike TCP's own keep-alive nobody else can answer, and a peer whose
+   * application does not read does not answer either. Default: never.
+   */
+  readonly keepAlive?: number;
 }
 
 export interface ResumptionOptions {
@@ -61,6 +77,7 @@ export interface Encryption {
   readonly resumption: Resumption;
   readonly aware: boolean;
   readonly mandatoryAware: boolean;
+  readonly rekey: RekeyOptions;
 }
 
 /** Tuned by us, not by the RFCs. */
@@ -79,9 +96,13 @@ export function encryption(options: EncryptionOptions): Encryption {
   check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), `handshakeTimeout: ${String(handshakeTimeout)}`);
   const synTries = options.synTries ?? SYN_TRIES;
   check(isInteger(synTries, 1, 255), `synTries: ${String(synTries)}`);
-  const { aware = false, mandatoryAware = false } = options;
+  const { aware = false, mandatoryAware = false, rekey = {} } = options;
+  const { afterBytes = 1, afterTime = 1, keepAlive = 1 } = rekey;
+  check(isInteger(afterBytes, 1, Number.MAX_SAFE_INTEGER), `rekey.afterBytes: ${String(afterBytes)}`);
+  check(isInteger(afterTime, 1, 2 ** 31 - 1), `rekey.afterTime: ${String(afterTime)}`);
+  check(isInteger(keepAlive, 1, 2 ** 31 - 1), `rekey.keepAlive: ${String(keepAlive)}`);
   const resumption = resumptionOf(options.resumption ?? true);
-  return { mode, teps, ciphers, handshakeTimeout, synTries, resumption, aware, mandatoryAware };
+  return { mode, teps, ciphers, handshakeTimeout, synTries, resumption, aware, mandatoryAware, rekey };
 }
 
 function resumptionOf(wanted: boolean | SessionCache | ResumptionOptions): Resumption {
