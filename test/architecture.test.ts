@@ -8,34 +8,50 @@ import { fileURLToPath } from 'node:url';
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../src');
 
 /** Folder of src/ → what it may import: other folders, and packages. `errors` is allowed everywhere. */
-const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly packages: readonly string[] }> = {
-  wire: { folders: [], packages: [] },
-  crypto: { folders: [], packages: ['node:crypto'] },
-  session: { folders: ['wire', 'crypto'], packages: ['node:crypto'] },
-  kernel: {
-    folders: [],
-    packages: [
-      'koffi',
-      'node:child_process',
-      'node:crypto',
-      'node:fs',
-      'node:net',
-      'node:os',
-      'node:path',
-      'node:url',
-      'node:util',
-    ],
-  },
-  socket: {
-    folders: ['session', 'kernel'],
-    packages: ['node:dns', 'node:dns/promises', 'node:events', 'node:net', 'node:stream', 'node:util'],
-  },
-  daemon: { folders: ['socket', 'kernel', 'session'], packages: ['node:net', 'pino'] },
-  // Above everything: free.
-  lab: { folders: ['kernel'], packages: ['*'] },
-  demo: { folders: ['lab', 'kernel', 'wire', 'socket'], packages: ['*'] },
-  cli: { folders: ['daemon', 'socket', 'session', 'kernel', 'demo'], packages: ['*'] },
-};
+const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly packages: readonly string[] }> =
+  {
+    wire: { folders: [], packages: [] },
+    crypto: { folders: [], packages: ['node:crypto'] },
+    session: { folders: ['wire', 'crypto'], packages: ['node:crypto'] },
+    kernel: {
+      folders: [],
+      packages: [
+        'koffi',
+        'node:child_process',
+        'node:crypto',
+        'node:fs',
+        'node:net',
+        'node:os',
+        'node:path',
+        'node:url',
+        'node:util',
+      ],
+    },
+    socket: {
+      folders: ['session', 'kernel'],
+      packages: ['node:dns', 'node:dns/promises', 'node:events', 'node:net', 'node:stream', 'node:util'],
+    },
+    auth: {
+      folders: ['socket', 'crypto'],
+      packages: [
+        '@noble/curves/ed25519.js',
+        '@noble/curves/nist.js',
+        'node:crypto',
+        'node:fs/promises',
+        'node:http',
+        'node:net',
+        'node:stream',
+        'node:timers/promises',
+        'node:tls',
+        'node:util',
+      ],
+    },
+    daemon: { folders: ['socket', 'kernel', 'session'], packages: ['node:net', 'pino'] },
+    // Above everything: free.
+    lab: { folders: ['kernel'], packages: ['*'] },
+    demo: { folders: ['lab', 'kernel', 'wire', 'socket'], packages: ['*'] },
+    cli: { folders: ['daemon', 'socket', 'session', 'kernel', 'demo'], packages: ['*'] },
+  };
 
 interface Import {
   readonly file: string;

@@ -1,0 +1,19 @@
+/**
+ * tcpcrypt/auth: who is at the other end of an encrypted connection. Which mechanism for which setting:
+ * docs/authentication.md.
+ */
+export { type AuthenticableSocket, type AuthenticateOptions, authenticate } from './authenticate.js';
+export type { MechanismName } from './constants.js';
+export { exporter } from './exporter.js';
+export type { Role } from './hello.js';
+export { type KnownHostsOptions, knownHosts } from './known-hosts.js';
+export {
+  fingerprint,
+  type KeyTrust,
+  type KnownKeyOptions,
+  knownKey,
+  pinnedKeys,
+  rawPublicKey,
+} from './known-key.js';
+export type { Exchange, Mechanism, Peer } from './mechanism.js';
+export { type SharedKeyOptions, sharedKey } from './shared-key.js';
