@@ -37,6 +37,7 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
         '@noble/curves/ed25519.js',
         '@noble/curves/nist.js',
         'node:crypto',
+        'node:fs',
         'node:fs/promises',
         'node:http',
         'node:net',

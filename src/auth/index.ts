@@ -3,6 +3,9 @@
  * docs/authentication.md.
  */
 export { type AuthenticableSocket, type AuthenticateOptions, authenticate } from './authenticate.js';
+export { BatchSigner, type BatchSignerOptions } from './batch-signer.js';
+export { type CertificateOptions, type CertificateTrust, certificate } from './certificate.js';
+export type { Authorities } from './certificate-chain.js';
 export type { MechanismName } from './constants.js';
 export { exporter } from './exporter.js';
 export type { Role } from './hello.js';
