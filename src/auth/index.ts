@@ -8,6 +8,7 @@ export { type CertificateOptions, type CertificateTrust, certificate } from './c
 export type { Authorities } from './certificate-chain.js';
 export type { MechanismName } from './constants.js';
 export { exporter } from './exporter.js';
+export { type Attempt, type GuessLimit, GuessLimiter, type GuessLimiterOptions } from './guess-limiter.js';
 export type { Role } from './hello.js';
 export { type KnownHostsOptions, knownHosts } from './known-hosts.js';
 export {
@@ -19,4 +20,13 @@ export {
   rawPublicKey,
 } from './known-key.js';
 export type { Exchange, Mechanism, Peer } from './mechanism.js';
+export {
+  type CpaceServerOptions,
+  cpace,
+  createVerifier,
+  type PasswordClientOptions,
+  type Spake2plusServerOptions,
+  spake2plus,
+  stretchPassword,
+} from './password.js';
 export { type SharedKeyOptions, sharedKey } from './shared-key.js';

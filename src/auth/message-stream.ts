@@ -22,6 +22,8 @@ export class MessageStream {
   #header: Buffer | undefined;
   #corked = false;
   #over = false;
+  /** DONE was received: what follows is the application's. */
+  #done = false;
 
   constructor(socket: Duplex) {
     this.#socket = socket;
@@ -76,37 +78,45 @@ export class MessageStream {
   }
 
   readonly #pump = (): void => {
-    const waiting = this.#waiting;
-    if (waiting === undefined) return;
     try {
+      if (this.#done) return;
       this.#header ??= this.#take(HEADER_LENGTH);
       if (this.#header === undefined) return;
       const type = this.#header.readUInt8(0);
       const length = this.#header.readUIntBE(1, 3);
-      // Judged before a byte of the body is waited for.
-      if (type !== waiting.type && type !== TYPE.refuse) throw malformed(`type ${type}`);
-      if (length > (type === TYPE.refuse ? 1 : waiting.limit)) {
-        throw new TcpcryptError('ERR_TCPCRYPT_AUTH_TOO_LONG', { detail: `${length} bytes` });
-      }
-      const body = this.#take(length);
-      if (body === undefined) return;
-      this.#header = undefined;
-      this.#waiting = undefined;
-      if (type === TYPE.refuse) {
-        throw new TcpcryptError('ERR_TCPCRYPT_AUTH_REFUSED', { detail: REFUSALS[body[0] ?? 0] ?? 'unknown' });
-      }
-      waiting.resolve(body);
+      if (type === TYPE.refuse) this.#refused(length);
+      else if (this.#waiting !== undefined) this.#deliver(this.#waiting, type, length);
     } catch (error) {
       this.fail(error);
     }
   };
+
+  #deliver({ type: expected, limit, resolve }: Waiting, type: number, length: number): void {
+    // Judged before a byte of the body is waited for.
+    if (type !== expected) throw malformed(`type ${type}`);
+    if (length > limit) throw new TcpcryptError('ERR_TCPCRYPT_AUTH_TOO_LONG', { detail: `${length} bytes` });
+    const body = this.#take(length);
+    if (body === undefined) return;
+    this.#header = undefined;
+    this.#waiting = undefined;
+    this.#done = type === TYPE.done;
+    resolve(body);
+  }
+
+  /** Read also while nobody waits for a message: a reset comes right behind it. */
+  #refused(length: number): void {
+    if (length !== 1) throw malformed('REFUSE');
+    const body = this.#take(length);
+    if (body === undefined) return;
+    throw new TcpcryptError('ERR_TCPCRYPT_AUTH_REFUSED', { detail: REFUSALS[body[0] ?? 0] ?? 'unknown' });
+  }
 
   /** Exactly so many bytes, or undefined as long as they are not there. */
   #take(length: number): Buffer | undefined {
     if (length === 0) return Buffer.alloc(0);
     const bytes = this.#socket.read(length) as Buffer | null;
     // At its end a stream gives what it has.
-    if (bytes === null ? this.#over : bytes.length < length)
+    if (bytes === null ? this.#over && this.#waiting !== undefined : bytes.length < length)
       throw new TcpcryptError('ERR_TCPCRYPT_AUTH_TRUNCATED');
     return bytes ?? undefined;
   }
