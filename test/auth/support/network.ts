@@ -1,0 +1,69 @@
+/**
+ * Real connections: the kernel part in a cgroup of our own, into which this process moves, and which is removed again,
+ * also after kill -9.
+ */
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { connect, createServer, type Server, type Socket } from '#src/index.js';
+import { Guard } from '#src/kernel/guard.js';
+import { down, up } from '#src/kernel/install.js';
+import { defaultPins } from '#src/kernel/pins.js';
+import { cgroupMount } from '#src/lab/cgroup.js';
+
+export interface KernelPart {
+  undo(): Promise<void>;
+}
+
+export function kernelPart(name: string): KernelPart {
+  const mount = cgroupMount();
+  const unique = `tcpcrypt-lab-${process.pid}-${name}`;
+  const cgroup = join(mount, unique);
+  const pins = join(dirname(defaultPins()), unique);
+  const before = ownCgroup(mount);
+  mkdirSync(cgroup);
+  const main = fileURLToPath(new URL('../../../../dist/cli/main.js', import.meta.url));
+  const guard = new Guard(
+    `'${process.execPath}' '${main}' down --pins '${pins}'; rmdir '${cgroup}' 2>/dev/null || :`,
+  );
+  up({ cgroup, pins });
+  writeFileSync(join(cgroup, 'cgroup.procs'), String(process.pid));
+  return {
+    async undo() {
+      writeFileSync(join(before, 'cgroup.procs'), String(process.pid));
+      down({ pins });
+      await guard.standDown();
+      rmdirSync(cgroup);
+    },
+  };
+}
+
+/** The directory of the cgroup (version 2) in which this process is. */
+function ownCgroup(mount: string): string {
+  const line = readFileSync('/proc/self/cgroup', 'utf8')
+    .split('\n')
+    .find((one) => one.startsWith('0::'));
+  return join(mount, line?.slice('0::'.length) ?? '/');
+}
+
+export function listening(listener: (socket: Socket) => void): Promise<{ server: Server; port: number }> {
+  const server = createServer({ mode: 'required', allowHalfOpen: true }, listener);
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      resolve({ server, port: typeof address === 'object' && address !== null ? address.port : 0 });
+    });
+  });
+}
+
+export function connected(port: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: '127.0.0.1', mode: 'required', allowHalfOpen: true });
+    socket.once('error', reject);
+    socket.once('ready', () => {
+      socket.off('error', reject);
+      resolve(socket);
+    });
+  });
+}
