@@ -117,7 +117,11 @@ function set(fd: number, name: number, value: Uint8Array | number, what: string)
   const result = trySetsockopt(fd, IPPROTO_TCP, name, value);
   if (result === 0) return;
   if (result === -ENOPROTOOPT) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
-  if (result === -EINVAL) throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: what });
+  if (result === -EINVAL) {
+    // TCP itself says so to every value that is shorter than an int, before it looks at the option.
+    if (!kernelPartPresent()) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: what });
+  }
   throw systemError(`setsockopt(TCP, ${name})`, -result);
 }
 

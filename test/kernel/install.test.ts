@@ -34,7 +34,7 @@ function traces(): { pins: unknown[]; links: unknown[]; mounts: string } {
   return {
     pins: readdirSync(place.bpffs, { recursive: true }).filter((name) => !String(name).includes('.')),
     links: links.filter((link) => link.cgroup_id !== undefined && ids.has(link.cgroup_id)),
-    mounts: shell('grep -c " bpf " /proc/mounts || true'),
+    mounts: shell(`grep ' ${place.directory}/' /proc/mounts || true`),
   };
 }
 const inode = (path: string): number => (existsSync(path) ? Number(shell(`stat -c %i '${path}'`)) : -1);
