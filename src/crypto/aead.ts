@@ -54,7 +54,7 @@ const ALGORITHMS: { readonly [name in AeadName]: Algorithm } = {
 };
 
 /** Chosen by us: a plaintext up to this size is copied into one buffer, which costs less than more pieces do. */
-const JOIN_UP_TO = 2048;
+const JOIN_UP_TO = 4608;
 
 class NodeAeadKey implements AeadKey {
   readonly #algorithm: Algorithm;

@@ -1,22 +1,27 @@
 /**
- * The netlink messages of NFQUEUE (linux/netlink.h, linux/netfilter/nfnetlink_queue.h).
+ * The netlink messages of NFQUEUE, and one of connection tracking (linux/netlink.h,
+ * linux/netfilter/nfnetlink_queue.h, nfnetlink_conntrack.h).
  *
  * A datagram holds one or more messages, each padded to 4 bytes:
  *
  *   nlmsghdr   u32 length (header included) · u16 type · u16 flags · u32 sequence · u32 port      host order
- *   nfgenmsg   u8 family · u8 version (0) · u16 resource: the queue number                        big-endian
+ *   nfgenmsg   u8 address family · u8 version (0) · u16 resource: the queue number                big-endian
  *   attributes u16 length (these 4 bytes included) · u16 type, in host order · value, padded to 4
  *
- * Attribute values of NFQUEUE are big-endian. "Host order" is little-endian here, as in sockaddr.ts.
+ * Numbers in attribute values are big-endian. "Host order" is little-endian here, as in sockaddr.ts.
  */
-import { AF_UNSPEC } from './libc.js';
+import { AF_INET, AF_INET6, AF_UNSPEC, IPPROTO_TCP } from './libc.js';
+import type { Segment } from './segment.js';
+import { addressBytes } from './sockaddr.js';
 
 // linux/netlink.h
 const NLMSG_ERROR = 2;
 const NLM_F_REQUEST = 0x01;
 const NLM_F_ACK = 0x04;
-/** Two flag bits of an attribute type: nested, and network byte order. */
-const NLA_TYPE_MASK = 0x3fff;
+/** Flag bits of an attribute type: its value is a list of attributes; its value is in network byte order. */
+const NLA_F_NESTED = 0x8000;
+const NLA_F_NET_BYTEORDER = 0x4000;
+const NLA_TYPE_MASK = ~(NLA_F_NESTED | NLA_F_NET_BYTEORDER);
 
 // linux/netfilter/nfnetlink.h: a message type is the subsystem and, below it, that subsystem's own number.
 const NFNL_SUBSYS_QUEUE = 3 << 8;
@@ -43,6 +48,20 @@ const NFQNL_COPY_PACKET = 2;
 const NFQA_CFG_F_FAIL_OPEN = 1 << 0;
 /** Packets come with the user and group of their socket. */
 const NFQA_CFG_F_UID_GID = 1 << 3;
+
+// linux/netfilter/nfnetlink_conntrack.h
+const NFNL_SUBSYS_CTNETLINK = 1 << 8;
+const IPCTNL_MSG_CT_DELETE = NFNL_SUBSYS_CTNETLINK | 2;
+const CTA_TUPLE_ORIG = 1;
+const CTA_TUPLE_IP = 1;
+const CTA_TUPLE_PROTO = 2;
+const CTA_IP_V4_SRC = 1;
+const CTA_IP_V4_DST = 2;
+const CTA_IP_V6_SRC = 3;
+const CTA_IP_V6_DST = 4;
+const CTA_PROTO_NUM = 1;
+const CTA_PROTO_SRC_PORT = 2;
+const CTA_PROTO_DST_PORT = 3;
 
 export const NF_DROP = 0;
 export const NF_ACCEPT = 1;
@@ -109,12 +128,31 @@ export function verdictBatchMessage(queue: number, verdict: number, lastId: numb
   ]);
 }
 
+/** Deletes what connection tracking remembers under the addresses and ports of `segment`. Answered only on failure. */
+export function forgetConnectionMessage(segment: Segment, sequence: number): Buffer {
+  const v4 = segment.family === 'ipv4';
+  const address = (host: string): Buffer => addressBytes(host).subarray(v4 ? 12 : 0);
+  const tuple = nested(CTA_TUPLE_ORIG, [
+    nested(CTA_TUPLE_IP, [
+      attribute(v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, address(segment.source)),
+      attribute(v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, address(segment.destination)),
+    ]),
+    nested(CTA_TUPLE_PROTO, [
+      attribute(CTA_PROTO_NUM, Buffer.from([IPPROTO_TCP])),
+      attribute(CTA_PROTO_SRC_PORT, uint16(segment.sourcePort)),
+      attribute(CTA_PROTO_DST_PORT, uint16(segment.destinationPort)),
+    ]),
+  ]);
+  return message(IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST, sequence, 0, [tuple], v4 ? AF_INET : AF_INET6);
+}
+
 function message(
   type: number,
   flags: number,
   sequence: number,
-  queue: number,
+  resource: number,
   attributes: readonly Buffer[],
+  family = AF_UNSPEC,
 ): Buffer {
   const length = attributes.reduce((sum, a) => sum + a.length, NLMSGHDR_LENGTH + NFGENMSG_LENGTH);
   const bytes = Buffer.alloc(length);
@@ -122,8 +160,8 @@ function message(
   bytes.writeUInt16LE(type, 4);
   bytes.writeUInt16LE(flags, 6);
   bytes.writeUInt32LE(sequence, 8);
-  bytes.writeUInt8(AF_UNSPEC, NLMSGHDR_LENGTH);
-  bytes.writeUInt16BE(queue, NLMSGHDR_LENGTH + 2);
+  bytes.writeUInt8(family, NLMSGHDR_LENGTH);
+  bytes.writeUInt16BE(resource, NLMSGHDR_LENGTH + 2);
   let offset = NLMSGHDR_LENGTH + NFGENMSG_LENGTH;
   for (const a of attributes) offset += a.copy(bytes, offset);
   return bytes;
@@ -134,6 +172,15 @@ function attribute(type: number, value: Uint8Array): Buffer {
   bytes.writeUInt16LE(NLATTR_LENGTH + value.length, 0);
   bytes.writeUInt16LE(type, 2);
   bytes.set(value, NLATTR_LENGTH);
+  return bytes;
+}
+
+const nested = (type: number, attributes: readonly Buffer[]): Buffer =>
+  attribute(type | NLA_F_NESTED, Buffer.concat(attributes));
+
+function uint16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16BE(value);
   return bytes;
 }
 
@@ -157,7 +204,7 @@ export interface PacketMessage {
   readonly payload: Buffer;
 }
 
-/** Acknowledgement (`errno` 0) or refusal (positive) of the message that we sent under `sequence`. */
+/** Acknowledgement (`errno` 0) or refusal (positive) of the message that we sent under `sequence`; verdicts have 0. */
 export interface StatusMessage {
   readonly kind: 'status';
   readonly errno: number;

@@ -36,6 +36,7 @@ import {
 } from './libc.js';
 import {
   bindMessage,
+  forgetConnectionMessage,
   type NetlinkMessage,
   NF_ACCEPT,
   NF_DROP,
@@ -45,6 +46,7 @@ import {
   verdictBatchMessage,
   verdictMessage,
 } from './netlink.js';
+import { readSegment } from './segment.js';
 
 /** A packet that waits for {@link NfQueue.accept} or {@link NfQueue.drop}. */
 export interface HeldSegment {
@@ -89,6 +91,11 @@ const DATAGRAM_OVERHEAD = 1024;
 const BATCH = 64;
 /** Far enough ahead that no held packet has a higher id, near enough to be "ahead" in a signed comparison. */
 const ALL_IDS_AHEAD = 0x3fffffff;
+/** So many SYNs are remembered, to tell one that is sent again. */
+const RECENT_SYNS = 4096;
+/** Sequence numbers of what we send; verdicts have 0. */
+const BIND = 1;
+const FORGET = 2;
 
 /** One queue, bound to this process. Works for IPv4 and IPv6 alike. */
 export class NfQueue {
@@ -100,6 +107,8 @@ export class NfQueue {
   readonly #ended: Promise<void>;
   /** Packets that came in while the queue was being bound. */
   readonly #early: NetlinkMessage[] = [];
+  readonly #recent = new Set<string>();
+  readonly #onExit = (): void => this.#beginClose();
   #closing = false;
   #lastId = 0;
   #received = 0;
@@ -134,6 +143,8 @@ export class NfQueue {
       close(this.#netlink);
       throw error;
     }
+    // Without this, the process would not end: it waits for the pool's thread, which waits for a packet.
+    process.once('exit', this.#onExit);
     this.#ended = this.#serve();
   }
 
@@ -165,8 +176,7 @@ export class NfQueue {
     const bufferBytes = Math.max(configuration.maxHeld, BATCH) * RECEIVE_BUFFER_PER_PACKET;
     setsockopt(this.#netlink, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
 
-    const sequence = 1;
-    const sent = trySend(this.#netlink, bindMessage(configuration, sequence));
+    const sent = trySend(this.#netlink, bindMessage(configuration, BIND));
     if (sent < 0) throw systemError('send to netlink', -sent);
     // The kernel does its work within send(2): the answer is already there, perhaps after a first packet.
     for (;;) {
@@ -174,7 +184,7 @@ export class NfQueue {
       if (messages === undefined) throw systemError('recv from netlink', EAGAIN);
       for (const message of messages) {
         if (message.kind === 'packet') this.#early.push(message);
-        else if (message.sequence !== sequence) continue;
+        else if (message.sequence !== BIND) continue;
         else if (message.errno === 0) return;
         else throw bindError(configuration.queue, message.errno);
       }
@@ -200,6 +210,7 @@ export class NfQueue {
       failure = error;
       this.#beginClose();
     }
+    process.off('exit', this.#onExit);
     close(this.#netlink);
     close(this.#wakeUp);
     if (failure !== undefined)
@@ -227,14 +238,37 @@ export class NfQueue {
     for (const message of messages) {
       if (message.kind === 'status') {
         // ENOENT: a verdict on a packet that is gone, e.g. because its interface went down.
+        // What could not be forgotten: mostly there was nothing (ENOENT), else this kernel has no ctnetlink.
+        if (message.sequence === FORGET) continue;
         if (message.errno !== 0 && message.errno !== ENOENT) throw systemError('NFQUEUE', message.errno);
         continue;
       }
       this.#received++;
       this.#lastId = message.id;
       const { id, mark, uid, payload } = message;
+      this.#forgetFormerConnection(payload);
       this.#options.onSegment({ id, mark, segment: payload, ...(uid === undefined ? {} : { uid }) });
     }
+  }
+
+  /**
+   * Connection tracking remembers a connection that was reset for ten seconds, and takes a SYN from the same
+   * port for a part of it in some cases (the server's segment was the last one): address translation would
+   * follow the verdict on the former connection and ignore this one's.
+   */
+  #forgetFormerConnection(packet: Uint8Array): void {
+    const segment = readSegment(packet);
+    if (segment === undefined || !segment.flags.syn || segment.flags.ack) return;
+    const { source, sourcePort, destination, destinationPort, sequence } = segment;
+    // A SYN that was sent again may belong to the connection that its elder just made.
+    const syn = `${source} ${sourcePort} ${destination} ${destinationPort} ${sequence}`;
+    if (this.#recent.has(syn)) return;
+    this.#recent.add(syn);
+    for (const oldest of this.#recent) {
+      if (this.#recent.size <= RECENT_SYNS) break;
+      this.#recent.delete(oldest);
+    }
+    this.#send(forgetConnectionMessage(segment, FORGET));
   }
 
   #beginClose(): void {
@@ -245,10 +279,10 @@ export class NfQueue {
     wake(this.#wakeUp);
   }
 
-  #send(verdict: Buffer): void {
+  #send(message: Buffer): void {
     // After close there is nothing left to decide: the kernel has accepted everything.
     if (this.#closing) return;
-    const sent = trySend(this.#netlink, verdict);
+    const sent = trySend(this.#netlink, message);
     if (sent < 0) throw systemError('send to netlink', -sent);
   }
 }

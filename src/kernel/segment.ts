@@ -7,6 +7,8 @@ export interface Segment {
   readonly destination: string;
   readonly sourcePort: number;
   readonly destinationPort: number;
+  /** Equal in a SYN and its retransmissions. */
+  readonly sequence: number;
   /** ECE, CWR, PSH and URG are left out: an ECN SYN carries the first two and is a SYN like any other. */
   readonly flags: {
     readonly syn: boolean;
@@ -57,6 +59,7 @@ export function readSegment(packet: Uint8Array): Segment | undefined {
     destination: ip.destination,
     sourcePort: tcp.readUInt16BE(0),
     destinationPort: tcp.readUInt16BE(2),
+    sequence: tcp.readUInt32BE(4),
     flags: {
       syn: (flags & SYN) !== 0,
       ack: (flags & ACK) !== 0,

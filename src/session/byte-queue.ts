@@ -2,6 +2,8 @@
 const COPY_BELOW = 8192;
 const BLOCK = 8192;
 
+const NO_BYTES = new Uint8Array();
+
 /**
  * Received bytes that are not used yet: a list of chunks, so that a message that arrives in n parts is joined once
  * and not n times. What waits for more bytes is copied into blocks, unless it is large: neither 65536 chunks of one
@@ -11,7 +13,7 @@ export class ByteQueue {
   #chunks: Uint8Array[] = [];
   #length = 0;
   /** Room behind the last chunk, when that chunk is a block of ours. */
-  #room: Uint8Array = new Uint8Array();
+  #room: Uint8Array = NO_BYTES;
 
   get length(): number {
     return this.#length;
@@ -26,7 +28,7 @@ export class ByteQueue {
 
   /** Up to `count` bytes from the front, without taking them. */
   peek(count: number): Uint8Array {
-    const [first] = this.#chunks;
+    const first = this.#chunks[0];
     if (first !== undefined && first.length >= count) return first.subarray(0, count);
     return join(this.#chunks, Math.min(count, this.#length));
   }
@@ -48,23 +50,24 @@ export class ByteQueue {
       left -= chunk.length;
       used += 1;
     }
-    if (used > 0) this.#chunks.splice(0, used);
+    if (used === 1) this.#chunks.shift();
+    else if (used > 1) this.#chunks.splice(0, used);
     this.#length -= count;
     return taken;
   }
 
   /** Takes `count` bytes, which must be there, in one piece. */
   takeJoined(count: number): Uint8Array {
-    const [first, ...rest] = this.take(count);
-    if (first === undefined) return new Uint8Array();
-    return rest.length === 0 ? first : join([first, ...rest], count);
+    const pieces = this.take(count);
+    const first = pieces[0] ?? NO_BYTES;
+    return pieces.length > 1 ? join(pieces, count) : first;
   }
 
   /** To be called when nothing more can be taken for now. */
   settle(): void {
     const last = this.#chunks.at(-1);
     if (last === undefined) {
-      this.#room = new Uint8Array();
+      this.#room = NO_BYTES;
       return;
     }
     if (last.length >= COPY_BELOW || this.#endsInBlock(last)) return;
@@ -89,7 +92,7 @@ export class ByteQueue {
   clear(): void {
     this.#chunks = [];
     this.#length = 0;
-    this.#room = new Uint8Array();
+    this.#room = NO_BYTES;
   }
 
   #endsInBlock(chunk: Uint8Array): boolean {

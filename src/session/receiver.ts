@@ -68,10 +68,10 @@ export class Receiver {
     this.#generation = generation;
     this.#offset.advance(FRAME_HEADER_LENGTH + clen);
 
-    const contents = decodePlaintext(plaintext);
-    this.#finReceived = contents.fin;
-    if (contents.fin) this.erase();
-    return { ...contents, rekeyed: rekey ? generation.number : undefined };
+    const { fin, urgent, data } = decodePlaintext(plaintext);
+    this.#finReceived = fin;
+    if (fin) this.erase();
+    return { fin, urgent, data, rekeyed: rekey ? generation.number : undefined };
   }
 
   erase(): void {

@@ -11,9 +11,9 @@
 import type { Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
 import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
-import { type AeadId, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
+import { type AeadId, INIT1_MAGIC, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
 import type { Encryption } from './options.js';
-import { reset } from './transport.js';
+import { errorAtEnd, reset } from './transport.js';
 
 /** What of {@link Channel} its owner hears of. */
 export interface ChannelHandlers {
@@ -185,6 +185,10 @@ export class Channel {
     const session = this.#session;
     if (this.#aborted) return;
     if (session === undefined) {
+      if (this.#dataReceived === 0 && this.#peerEncrypts(chunk)) {
+        this.abort(new TcpcryptError('ERR_TCPCRYPT_ENO_ACK_STRIPPED'));
+        return;
+      }
       this.#dataReceived += chunk.length;
       this.#handlers.onData(chunk);
       return;
@@ -199,6 +203,18 @@ export class Channel {
     this.#deliver(session, failure === undefined);
     if (failure === undefined) this.#transmit();
     else this.#fail(failure);
+  }
+
+  /**
+   * Without ENO on its first ACK segment we must go on in plaintext (RFC 8547 §4.6), but if the option was removed on
+   * the way, the peer does not know: what it sends is no application data.
+   */
+  #peerEncrypts(firstChunk: Uint8Array): boolean {
+    return (
+      this.#plainReason === 'ERR_TCPCRYPT_ENO_NO_ACK' &&
+      firstChunk.length >= 4 &&
+      Buffer.from(firstChunk.buffer, firstChunk.byteOffset, 4).readUInt32BE() === INIT1_MAGIC
+    );
   }
 
   #deliver(session: Session, inOrder: boolean): void {
@@ -242,6 +258,11 @@ export class Channel {
 
   #handleEnd(): void {
     if (this.#aborted) return;
+    const error = errorAtEnd(this.#transport);
+    if (error !== undefined) {
+      this.#fail(error);
+      return;
+    }
     if (this.#session === undefined) {
       this.#endReceived = true;
       this.#handlers.onEnd();

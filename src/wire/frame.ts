@@ -23,7 +23,9 @@ export function encodeFrameHeader({ rekey, clen }: FrameHeader): Uint8Array {
 
 /** Reserved bits are ignored (TC-34); they are still authenticated, so keep the bytes as received. */
 export function decodeFrameHeader(header: Uint8Array): FrameHeader {
-  const [control, high, low] = header;
+  const control = header[0];
+  const high = header[1];
+  const low = header[2];
   if (control === undefined || high === undefined || low === undefined)
     throw new TcpcryptError('ERR_TCPCRYPT_FRAME_LENGTH', {
       detail: `a header has ${FRAME_HEADER_LENGTH} bytes`,
@@ -61,25 +63,24 @@ export function encodePlaintextHead(fin: boolean, urgent?: number): Uint8Array {
  * @throws ERR_TCPCRYPT_FRAME_PLAINTEXT: no flags, or URGp without its field
  */
 export function decodePlaintext(pieces: readonly Uint8Array[]): FramePlaintext {
-  const head: number[] = [];
   const data: Uint8Array[] = [];
-  let headLength = 1;
+  let flags: number | undefined;
+  let urgent = 0;
+  let urgentLeft = 0;
   for (const piece of pieces) {
     let at = 0;
-    for (; head.length < headLength; at++) {
-      const byte = piece[at];
-      if (byte === undefined) break;
-      head.push(byte);
-      if (head.length === 1 && (byte & FLAG_URGP) !== 0) headLength = 3;
+    if (flags === undefined) {
+      flags = piece[at++];
+      if (flags === undefined) continue;
+      urgentLeft = (flags & FLAG_URGP) !== 0 ? 2 : 0;
     }
+    for (; urgentLeft > 0 && at < piece.length; urgentLeft--) urgent = (urgent << 8) | (piece[at++] ?? 0);
     if (at < piece.length) data.push(piece.subarray(at));
   }
-  const [flags, high = 0, low = 0] = head;
-  if (flags === undefined || head.length < headLength)
-    throw new TcpcryptError('ERR_TCPCRYPT_FRAME_PLAINTEXT');
+  if (flags === undefined || urgentLeft > 0) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_PLAINTEXT');
   return {
     fin: (flags & FLAG_FINP) !== 0,
-    urgent: headLength === 3 ? (high << 8) | low : undefined,
+    urgent: (flags & FLAG_URGP) !== 0 ? urgent : undefined,
     data,
   };
 }

@@ -32,7 +32,8 @@ export class StreamOffset {
    * `nr` is the second part of the traffic key, `nonce_len` bytes.
    */
   nonce(nr: Uint8Array): Uint8Array {
-    const nonce = Uint8Array.from(nr);
+    const nonce = new Uint8Array(nr.length);
+    nonce.set(nr);
     xorUint32(nonce, nonce.length - 8, this.#high);
     xorUint32(nonce, nonce.length - 4, this.#low);
     return nonce;

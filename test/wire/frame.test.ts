@@ -67,7 +67,10 @@ test('property: StreamOffset counts modulo 2^64 and makes the nonce that bigint 
       }
       assert.equal(offset.valueOf(), expected);
       const nonce = (BigInt(`0x${toHex(nr)}`) ^ expected).toString(16).padStart(24, '0');
+      const before = toHex(nr);
       assert.equal(toHex(offset.nonce(nr)), nonce);
+      assert.equal(toHex(offset.nonce(Buffer.from(nr))), nonce);
+      assert.equal(toHex(nr), before, 'NR is left alone');
     }),
     { numRuns: 500 },
   );
