@@ -55,7 +55,9 @@ static __always_inline void eno_connect(struct bpf_sock_ops *ctx)
 
 static __always_inline void eno_syn_length(struct bpf_sock_ops *ctx, struct eno_socket *e)
 {
-	if (e->now.syns_with_eno >= e->set.syn_tries) { /* ENO-33: off for good, whatever answers */
+	bool crossed = ctx->skb_tcp_flags & TCP_FLAG_ACK; /* the SYN-ACK of a simultaneous open: as the SYN (ENO-32) */
+
+	if (!crossed && e->now.syns_with_eno >= e->set.syn_tries) { /* ENO-33: off for good, whatever answers */
 		eno_give_up(ctx, e, TCP_ENO_REASON_GIVEN_UP);
 		return;
 	}
@@ -197,7 +199,9 @@ static __always_inline void eno_listener_closed(struct bpf_sock_ops *ctx)
 	bpf_map_delete_elem(&eno_listeners, &cookie);
 }
 
-/* Copies the options of the SYN that is being answered. Fails for a SYN-ACK that is sent again by the timer. */
+/* Copies the options of the SYN that is being answered. A SYN-ACK that is sent again, by the timer or to a repeated SYN,
+ * has none at hand. So a repeated SYN cannot be compared with the first one: where its opener gave up ENO, the first ACK
+ * says so; where a box on the path altered it, the transcripts differ. */
 static __always_inline int eno_syn_options(struct bpf_sock_ops *ctx, struct tcp_options *area)
 {
 	__u8 header[TCP_HEADER_FIXED + TCP_ENO_OPTION_MAX];

@@ -8,8 +8,8 @@
 
 #include "eno_option.h"
 
-#define GLOBAL_B 0x01	   /* role bit */
-#define GLOBAL_MASK 0x1f
+#define GLOBAL_B 0x01	    /* role bit */
+#define GLOBAL_A 0x02	    /* application-aware bit */
 #define TCPCRYPT_FIRST 0x21 /* RFC 8548 section 7 */
 #define TCPCRYPT_LAST 0x24
 #define TEP_V 0x80
@@ -22,6 +22,7 @@ struct eno_expect {
 
 /* What the application set with TCP_ENO_RAW, and what it says. */
 struct eno_offer {
+	__u8 aa_mandatory; /* TCP_ENO_AA_MANDATORY */
 	struct eno_contents contents;
 	struct eno_reading reading;
 };
@@ -114,6 +115,8 @@ __noinline int eno_decide_active(const struct eno_offer *ours, const struct eno_
 	v->self_b = ours->reading.global & GLOBAL_B;
 	if (v->self_b == (theirs.global & GLOBAL_B))
 		v->reason = TCP_ENO_REASON_ROLE; /* ENO-23 */
+	else if (ours->aa_mandatory && !(theirs.global & GLOBAL_A))
+		v->reason = TCP_ENO_REASON_UNAWARE; /* ENO-21 */
 	else if (!theirs.suboptions || !ours->reading.suboptions)
 		v->reason = TCP_ENO_REASON_VACUOUS; /* ENO-37 */
 	else {
@@ -147,6 +150,8 @@ __noinline int eno_decide_passive(const struct eno_offer *ours, const struct tcp
 	v->self_b = 1;
 	if (theirs.global & GLOBAL_B)
 		v->reason = TCP_ENO_REASON_ROLE; /* ENO-23 */
+	else if (ours->aa_mandatory && !(theirs.global & GLOBAL_A))
+		v->reason = TCP_ENO_REASON_UNAWARE; /* ENO-21 */
 	else if (!theirs.suboptions)
 		v->reason = TCP_ENO_REASON_VACUOUS; /* ENO-37 */
 	else if (found.fast_open)

@@ -69,8 +69,6 @@ static __always_inline int eno_set_raw(struct bpf_sockopt *ctx, struct eno_socke
 	contents.length = length;
 	if (eno_read(&contents, &reading) < 0)
 		return EINVAL;
-	if (reading.globals > 1 || reading.global & ~(GLOBAL_B | 0x02))
-		return EINVAL; /* ENO-8, ENO-10 */
 	e->set.offer.contents = contents;
 	e->set.offer.reading = reading;
 	return 0;
@@ -88,13 +86,14 @@ static __always_inline int eno_set_expect(struct bpf_sockopt *ctx, struct eno_so
 	return 0;
 }
 
-static __always_inline int eno_set_syn_tries(struct bpf_sockopt *ctx, struct eno_socket *e)
+/* An int of 0..max. */
+static __always_inline int eno_set_int(struct bpf_sockopt *ctx, __u8 *to, __u32 max)
 {
-	__u32 tries = 0;
+	__u32 value = 0;
 
-	if (eno_take(ctx, (__u8 *)&tries, sizeof(tries)) != sizeof(tries) || tries > 255)
+	if (eno_take(ctx, (__u8 *)&value, sizeof(value)) != sizeof(value) || value > max)
 		return EINVAL;
-	e->set.syn_tries = tries;
+	*to = value;
 	return 0;
 }
 
@@ -124,6 +123,7 @@ static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
 		return PASS;
 	switch (ctx->optname) {
 	case TCP_ENO_RAW:
+	case TCP_ENO_AA_MANDATORY:
 	case TCP_ENO_EXPECT:
 	case TCP_ENO_SYN_TRIES:
 		if (settled)
@@ -135,7 +135,9 @@ static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
 			return eno_set_done(ctx, eno_set_raw(ctx, e));
 		if (ctx->optname == TCP_ENO_EXPECT)
 			return eno_set_done(ctx, eno_set_expect(ctx, e));
-		return eno_set_done(ctx, eno_set_syn_tries(ctx, e));
+		if (ctx->optname == TCP_ENO_AA_MANDATORY)
+			return eno_set_done(ctx, eno_set_int(ctx, &e->set.offer.aa_mandatory, 1));
+		return eno_set_done(ctx, eno_set_int(ctx, &e->set.syn_tries, 255));
 	case TCP_ENO_SESSID:
 		e = eno_of(ctx->sk);
 		if (!e)
@@ -253,6 +255,9 @@ static __always_inline int eno_getsockopt(struct bpf_sockopt *ctx)
 			__builtin_memcpy(answer.bytes, e->set.expect.bytes, TCP_ENO_EXPECT_MAX);
 		if (!answer.length)
 			answer.error = ENODATA;
+		break;
+	case TCP_ENO_AA_MANDATORY:
+		eno_answer_int(&answer, e ? e->set.offer.aa_mandatory : 0);
 		break;
 	case TCP_ENO_SYN_TRIES:
 		eno_answer_int(&answer, e ? e->set.syn_tries : TCP_ENO_SYN_TRIES_DEFAULT);

@@ -58,8 +58,7 @@ struct eno_peer {
 struct eno_install {
 	__u8 object_sha256[32];
 	__u64 cgroup_id;
-	__u64 mounted_bpffs; /* 1: "up" mounted it, so "down" unmounts it */
-	__u64 made_parents;  /* directories above the pins that "up" made */
+	__u64 made_parents; /* directories above the pins that "up" made */
 };
 
 struct {

@@ -47,7 +47,8 @@ extern "C" {
 #define TCP_ENO_TEPS 1029	    /* reserved */
 #define TCP_ENO_SELF_GOPT 1030	    /* reserved: the global suboption is part of TCP_ENO_RAW */
 #define TCP_ENO_PEER_GOPT 1031	    /* int 0..31, read-only: the peer's global suboption; bit 1 = application-aware */
-#define TCP_ENO_AA_MANDATORY 1032   /* reserved */
+#define TCP_ENO_AA_MANDATORY 1032   /* int 0..1: 1 keeps ENO off unless the peer is application-aware (its a bit is 1).
+				       Unlike in the draft it goes with TCP_ENO_RAW. Default 0 */
 #define TCP_ENO_TEP_MANDATORY 1033  /* reserved */
 #define TCP_ENO_ROLE 1034	    /* int, read-only: 0 = host A, 1 = host B */
 #define TCP_ENO_SELF_NAME 1035	    /* bytes, read-only: role, then session ID: the unique name of this end */
@@ -98,6 +99,7 @@ enum tcp_eno_reason {
 	TCP_ENO_REASON_NO_ROOM = 9,    /* our option did not fit into the segment, next to the others */
 	TCP_ENO_REASON_SYN_DATA = 10,  /* TCP Fast Open: a cookie or data in a SYN (section 4.7) */
 	TCP_ENO_REASON_FORGOTTEN = 11, /* too many half-open connections: the SYN's option was forgotten */
+	TCP_ENO_REASON_UNAWARE = 12,   /* TCP_ENO_AA_MANDATORY, and the peer's a bit is 0 (section 4.2) */
 };
 
 /* Value of TCP_ENO_STATE. May grow at the end: a short buffer gets the beginning. */

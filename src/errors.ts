@@ -96,6 +96,13 @@ export const ERRORS = {
     'too many half-open connections: the ENO option of the SYN segment was forgotten',
   ),
 
+  ERR_TCPCRYPT_ENO_ACK_STRIPPED: row(
+    'network',
+    'abort',
+    'RFC 8547 §4.6',
+    'the ENO option was removed from the first ACK segment on its way: the peer began to encrypt',
+  ),
+
   // Key exchange: abort.
   ERR_TCPCRYPT_INIT_MAGIC: row(
     'peer',

@@ -24,6 +24,7 @@ export function register(program: Command): void {
       'after',
       `
 Needs root, and "tcpcrypt up" before it. Logs JSON lines on stdout; a line with "event":"ready" says that it works.
+SIGUSR2 makes it log what it has in hand, and counters.
 Stop it with SIGTERM or Ctrl-C. However it ends, no firewall rule stays behind and new connections are plain TCP.`,
     )
     .action((flags: Flags) => run(flags));
@@ -38,7 +39,7 @@ async function run(flags: Flags): Promise<void> {
     stopping = true;
     logger.info({ event: 'stopping', reason }, 'stopping');
     await daemon?.stop(flags.drain * 1000);
-    logger.info({ event: 'stopped', ...daemon?.log.counters }, 'stopped');
+    logger.info({ event: 'stopped', ...daemon?.status }, 'stopped');
     process.exit(exitCode);
   };
   daemon = await Daemon.start({
@@ -51,6 +52,12 @@ async function run(flags: Flags): Promise<void> {
       void stop('failure', 1);
     },
   });
+  // A mistake of ours must not leave connections hanging: they are reset, and new ones are plain TCP.
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ event: 'failure', error: error.stack }, 'internal error');
+    process.exit(1);
+  });
+  process.on('SIGUSR2', () => logger.info({ event: 'status', ...daemon?.status }, 'status'));
   process.on('SIGTERM', () => void stop('SIGTERM', 0));
   process.on('SIGINT', () => void stop('SIGINT', 0));
   logger.info({ event: 'ready' }, 'ready');

@@ -1,11 +1,10 @@
 /** The flags that `listen` and `connect` share. */
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { EncryptionOptions, Mode } from '../socket/options.js';
 
 export interface EncryptionFlags {
   readonly mode: Mode;
   readonly json?: boolean;
-  readonly timeout?: number;
 }
 
 export function addEncryptionFlags(command: Command): Command {
@@ -20,12 +19,9 @@ export function addEncryptionFlags(command: Command): Command {
 
 export const encryptionOptions = (flags: EncryptionFlags): EncryptionOptions => ({ mode: flags.mode });
 
-/** A port as commander wants it parsed. */
+/** A port as commander wants it parsed: whoever writes another word made a mistake in the command line. */
 export function parsePort(text: string): number {
   const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65535) throw new UsageError(`not a port: ${text}`);
+  if (!/^\d+$/.test(text) || port > 65535) throw new InvalidArgumentError(`"${text}" is not a TCP port.`);
   return port;
 }
-
-/** Wrong words on the command line: exit status 2. */
-export class UsageError extends Error {}

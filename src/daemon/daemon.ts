@@ -3,7 +3,9 @@
  *
  *   Daemon.start   listeners first, then the guard, then the steering rules: at no moment does a rule
  *                  point at nothing
- *   daemon.stop    the rules first: new connections are plain TCP at once; then what is relayed may finish
+ *   daemon.stop    the queue and the listeners first: without them the rules let everything pass, so new
+ *                  connections are plain TCP at once; then what is relayed may finish; the rules last, as what
+ *                  is relayed needs them, and would go out in plaintext without
  *   death          the guard removes the rules; a held SYN is retransmitted by its sender and passes
  */
 import type { Logger } from 'pino';
@@ -11,7 +13,7 @@ import { TcpcryptError } from '../errors.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
 import { defaultPins } from '../kernel/pins.js';
-import { Steering, uninstallScript } from '../kernel/steering.js';
+import { hasIPv6, Steering, uninstallScript } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
 import { type EncryptionOptions, encryption } from '../socket/options.js';
 import { ConnectionLog } from './connection-log.js';
@@ -67,12 +69,13 @@ export class Daemon {
     const log = new ConnectionLog(logger);
     const memory = new PathMemory();
     const truePeers = new TruePeers(pins ?? defaultPins());
-    const outbound = await Outbound.open({ queue, encryption: wanted, memory, log, onFailure });
+    const ipv6 = hasIPv6();
+    const outbound = await Outbound.open({ queue, encryption: wanted, memory, log, onFailure, ipv6 });
     let inbound: Inbound | undefined;
     let guard: Guard | undefined;
     try {
-      inbound = await Inbound.open({ encryption: wanted, truePeers, log });
-      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6: false };
+      inbound = await Inbound.open({ encryption: wanted, truePeers, log, ipv6 });
+      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6 };
       guard = new Guard(uninstallScript());
       const steering = Steering.install(rules);
       return new Daemon({ outbound, inbound, steering, guard, log, memory });
@@ -84,6 +87,17 @@ export class Daemon {
     }
   }
 
+  /** What there is now, and what there was: for a line in the log. */
+  get status(): Readonly<Record<string, number>> {
+    return {
+      relayed: this.connections,
+      held: this.#outbound.awaited,
+      standIns: this.#inbound.standIns,
+      destinations: this.memory.size,
+      ...this.log.counters,
+    };
+  }
+
   /** Relayed connections. */
   get connections(): number {
     return this.#outbound.relays.size + this.#inbound.relays.size;
@@ -93,8 +107,6 @@ export class Daemon {
    * Stops taking connections, waits up to `patience` milliseconds for those that are relayed, resets the rest.
    */
   async stop(patience: number): Promise<void> {
-    this.#steering.uninstall();
-    await this.#guard.standDown();
     await this.#outbound.close();
     this.#inbound.close();
     const deadline = Date.now() + patience;
@@ -102,5 +114,7 @@ export class Daemon {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
+    this.#steering.uninstall();
+    await this.#guard.standDown();
   }
 }

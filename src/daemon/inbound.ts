@@ -11,68 +11,68 @@
  * The server sees the client's real address: the packets carry it (so that nothing that trusts 127.0.0.1 is
  * fooled), and accept() and getpeername() report its port too.
  */
-import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
-import { enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
+import type { Socket as TcpSocket } from 'node:net';
+import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
-import { sockaddr } from '../kernel/sockaddr.js';
 import { MARK } from '../kernel/steering.js';
 import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
 import { passiveOffer } from '../session/index.js';
 import type { Encryption } from '../socket/options.js';
-import { descriptorOf, transportOf } from '../socket/transport.js';
+import { descriptorOf, reset, transportOf } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
+import { type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { Relay } from './relay.js';
 import { StandInPorts } from './stand-in-ports.js';
+import { TransparentListener, transparentSocket } from './transparent.js';
+
+/** Tuned by us: so many stand-in ports are tried for one connection. */
+const CONNECT_TRIES = 8;
 
 export interface InboundOptions {
   readonly encryption: Encryption;
   readonly truePeers: TruePeers;
   readonly log: ConnectionLog;
+  readonly ipv6: boolean;
 }
 
 export class Inbound {
   readonly #options: InboundOptions;
-  readonly #server: Server;
+  readonly #listener: TransparentListener;
   readonly #relays = new Set<Relay>();
   readonly #ports = new StandInPorts();
   readonly #netns = netnsCookie();
 
-  private constructor(options: InboundOptions, server: Server) {
+  private constructor(options: InboundOptions, listener: TransparentListener) {
     this.#options = options;
-    this.#server = server;
-    server.on('connection', (far) => this.#accept(far));
+    this.#listener = listener;
+    listener.onConnection((far) => this.#accept(far));
   }
 
   static async open(options: InboundOptions): Promise<Inbound> {
-    const fd = openEnoSocket(4, { contents: passiveOffer(options.encryption.teps) });
-    const server = createServer({ allowHalfOpen: true, noDelay: true });
-    try {
-      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
-      libc.bind(fd, sockaddr('127.0.0.1', 0));
-    } catch (error) {
-      libc.close(fd);
-      throw error;
-    }
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ fd, backlog: 4096 }, resolve);
+    const listener = await TransparentListener.open({
+      ipv6: options.ipv6,
+      enoContents: passiveOffer(options.encryption.teps),
     });
-    return new Inbound(options, server);
+    return new Inbound(options, listener);
   }
 
   /** Where TPROXY must deliver. */
   get port(): number {
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : 0;
+    return this.#listener.port;
   }
 
   get relays(): ReadonlySet<Relay> {
     return this.#relays;
   }
 
+  /** Ports that are taken in the name of clients. */
+  get standIns(): number {
+    return this.#ports.taken;
+  }
+
   /** Stops taking connections; those that are relayed go on. */
   close(): void {
-    this.#server.close();
+    this.#listener.close();
   }
 
   #accept(far: TcpSocket): void {
@@ -84,21 +84,26 @@ export class Inbound {
       localPort === undefined ||
       localPort === this.port // somebody found our port: connecting on would come back here
     ) {
-      far.on('error', () => {});
-      far.resetAndDestroy();
+      this.#refuse(far);
       return;
     }
     const { encryption, log } = this.#options;
+    const client = { address: remoteAddress, port: remotePort };
+    const server = { address: localAddress, port: localPort };
     const fd = descriptorOf(far);
-    const entry = log.open('inbound', `${localAddress}:${localPort}`, `${remoteAddress}:${remotePort}`);
-    const relay = new Relay({ transport: far, fd, outcome: enoOutcome(fd) }, encryption, {
+    let outcome: EnoOutcome;
+    try {
+      outcome = enoOutcome(fd);
+    } catch {
+      // The kernel part was exchanged or taken out in the middle of this handshake.
+      this.#refuse(far);
+      return;
+    }
+    const entry = log.open('inbound', endpointText(server), endpointText(client));
+    const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
         entry.ready(ready.channel);
-        this.#connectOn(
-          ready,
-          { address: remoteAddress, port: remotePort },
-          { address: localAddress, port: localPort },
-        );
+        this.#connectOn(ready, client, server, CONNECT_TRIES);
       },
       onEnd: (ended, ending) => {
         this.#relays.delete(ended);
@@ -108,43 +113,62 @@ export class Inbound {
     this.#relays.add(relay);
   }
 
+  #refuse(far: TcpSocket): void {
+    this.#options.log.count('uninvited');
+    far.on('error', () => {});
+    reset(far);
+  }
+
   /** Connects to the real server in the client's name. */
-  #connectOn(
-    relay: Relay,
-    client: { address: string; port: number },
-    server: { address: string; port: number },
-  ): void {
-    const { log, truePeers } = this.#options;
-    let fd: number;
-    let standIn: number;
+  #connectOn(relay: Relay, client: Endpoint, server: Endpoint, tries: number): void {
+    let local: TcpSocket;
     try {
-      fd = libc.socket(libc.AF_INET, libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC, 0);
+      local = this.#standIn(client);
     } catch (error) {
       relay.abort(error as Error);
       return;
     }
-    try {
-      libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
-      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
-      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
-      standIn = this.#ports.bind(fd, client.address);
-      truePeers.set(this.#netns, client.address, standIn, client.address, client.port);
-    } catch (error) {
-      libc.close(fd);
-      relay.abort(error as Error);
-      return;
-    }
-    const local = transportOf(fd);
-    const refused = (): void => {
-      log.count('inboundRefused');
+    const refused = (error: NodeJS.ErrnoException): void => {
+      if (error.code === 'EADDRNOTAVAIL' && tries > 1) {
+        // An earlier connection from this port to this server is in TIME_WAIT.
+        this.#connectOn(relay, client, server, tries - 1);
+        return;
+      }
+      this.#options.log.count('inboundRefused');
       relay.abort();
     };
     local.once('error', refused);
-    local.once('close', () => truePeers.delete(this.#netns, client.address, standIn));
     local.once('connect', () => {
       local.off('error', refused);
       relay.join(local);
     });
     local.connect({ host: server.address, port: server.port });
+  }
+
+  /** A socket that is bound to a port in the client's name, and that names the client's own port to the server. */
+  #standIn(client: Endpoint): TcpSocket {
+    const { truePeers } = this.#options;
+    const fd = transparentSocket(familyOf(client.address));
+    let port: number;
+    try {
+      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
+      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+      port = this.#ports.take(fd, client.address);
+    } catch (error) {
+      libc.close(fd);
+      throw error;
+    }
+    const local = transportOf(fd);
+    local.once('close', () => {
+      this.#ports.release(client.address, port);
+      truePeers.delete(this.#netns, client.address, port);
+    });
+    try {
+      truePeers.set(this.#netns, client.address, port, client.address, client.port);
+    } catch (error) {
+      local.destroy();
+      throw error;
+    }
+    return local;
   }
 }

@@ -5,25 +5,26 @@
  *     │ SYN ──────────────▶ held (NFQUEUE)
  *     │                     │ SYN + ENO ─────────────────────────────▶ │
  *     │                     │ ◀───────────────────────────── SYN-ACK   │
- *     │ ◀─ REDIRECTed SYN ──┤ released with a mark
+ *     │ ◀── SYN-ACK ────────┤ released with a mark: TPROXY
  *     │ ◀═════ plain ══════▶│◀════ encrypted, or plain at first ═════▶ │
  *
  * Refused, unreachable, timed out: the SYN is released as it is, and the application hears from the network
  * itself. Destinations that answered without ENO are remembered: their next SYNs pass at once.
  */
-import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
+import type { Socket as TcpSocket } from 'node:net';
 import * as libc from '../kernel/libc.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
-import { originalDestination } from '../kernel/original-destination.js';
 import { readSegment } from '../kernel/segment.js';
 import { MARK } from '../kernel/steering.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
-import { descriptorOf } from '../socket/transport.js';
+import { reset } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
+import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
 import type { PathMemory } from './path-memory.js';
 import { Relay } from './relay.js';
+import { TransparentListener } from './transparent.js';
 
 /** Tuned by us: SYNs held at once; above it, SYNs pass unencrypted (opportunistic) and are counted. */
 export const MAX_HELD = 1024;
@@ -32,14 +33,21 @@ export const ARRIVAL_TIMEOUT = 5_000;
 
 /** One application connection between its SYN and its arrival at the relay port. */
 interface Expected {
-  readonly source: string;
-  readonly sourcePort: number;
-  readonly destination: string;
-  readonly destinationPort: number;
-  relay?: Relay;
+  readonly key: string;
+  readonly source: Endpoint;
+  readonly destination: Endpoint;
+  /** Once the far host has answered, and the SYN is released. */
+  relay?: Relay | 'reset';
   attempt?: TcpSocket;
   timer?: NodeJS.Timeout;
 }
+
+/** ECONNREFUSED, in contrast, is the answer to a SYN. */
+const isReset = (error: Error | undefined): boolean =>
+  (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
+
+const keyOf = (source: Endpoint, destination: Endpoint): string =>
+  `${endpointText(source)} ${endpointText(destination)}`;
 
 export interface OutboundOptions {
   readonly queue: number;
@@ -47,20 +55,21 @@ export interface OutboundOptions {
   readonly memory: PathMemory;
   readonly log: ConnectionLog;
   readonly onFailure: (error: Error) => void;
+  readonly ipv6: boolean;
 }
 
 export class Outbound {
   readonly #options: OutboundOptions;
   readonly #queue: NfQueue;
-  readonly #server: Server;
-  /** "source port destination port" → connection. */
+  readonly #listener: TransparentListener;
+  /** By {@link keyOf}. */
   readonly #expected = new Map<string, Expected>();
   readonly #relays = new Set<Relay>();
 
-  private constructor(options: OutboundOptions, server: Server) {
+  private constructor(options: OutboundOptions, listener: TransparentListener) {
     this.#options = options;
-    this.#server = server;
-    server.on('connection', (local) => this.#arrived(local));
+    this.#listener = listener;
+    listener.onConnection((local) => this.#arrived(local));
     this.#queue = NfQueue.open({
       queue: options.queue,
       maxHeld: MAX_HELD * 2,
@@ -71,37 +80,37 @@ export class Outbound {
 
   /** Starts; SYNs come as soon as the steering rules are there. */
   static async open(options: OutboundOptions): Promise<Outbound> {
-    const server = createServer({ allowHalfOpen: true, noDelay: true });
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(0, '127.0.0.1', 4096, resolve);
-    });
+    const listener = await TransparentListener.open({ ipv6: options.ipv6 });
     try {
-      return new Outbound(options, server);
+      return new Outbound(options, listener);
     } catch (error) {
-      server.close();
+      listener.close();
       throw error;
     }
   }
 
-  /** Where REDIRECT must send marked SYNs. */
+  /** Where TPROXY must deliver marked SYNs. */
   get port(): number {
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : 0;
+    return this.#listener.port;
   }
 
   get relays(): ReadonlySet<Relay> {
     return this.#relays;
   }
 
+  /** Connections whose SYN is held, or released and not yet arrived. */
+  get awaited(): number {
+    return this.#expected.size;
+  }
+
   /** Stops taking connections; those that are relayed go on. */
   async close(): Promise<void> {
     await this.#queue.close();
-    this.#server.close();
-    for (const [key, expected] of this.#expected) {
+    this.#listener.close();
+    for (const expected of this.#expected.values()) {
       expected.attempt?.destroy();
-      expected.relay?.abort();
-      this.#forget(key, expected);
+      if (expected.relay !== 'reset') expected.relay?.abort();
+      this.#forget(expected);
     }
   }
 
@@ -111,17 +120,20 @@ export class Outbound {
       this.#queue.accept(id);
       return;
     }
-    const { source, sourcePort, destination, destinationPort } = syn;
+    const source = { address: syn.source, port: syn.sourcePort };
+    const destination = { address: syn.destination, port: syn.destinationPort };
     const { memory, log } = this.#options;
-    if (memory.isPlain(destination, destinationPort, Date.now())) {
+    if (memory.isPlain(destination.address, destination.port, Date.now())) {
       log.count('outboundKnownPlain');
       this.#queue.accept(id);
       return;
     }
-    const key = `${source} ${sourcePort} ${destination} ${destinationPort}`;
-    if (this.#expected.has(key)) {
-      // A retransmission: the first copy is still held, or on its way.
-      this.#queue.drop(id);
+    const key = keyOf(source, destination);
+    const earlier = this.#expected.get(key);
+    if (earlier !== undefined) {
+      // A retransmission: the first copy is still held, or it was released and did not arrive.
+      if (earlier.relay === undefined) this.#queue.drop(id);
+      else this.#queue.accept(id, mark | MARK.REDIRECT);
       return;
     }
     if (this.#expected.size >= MAX_HELD) {
@@ -129,15 +141,15 @@ export class Outbound {
       this.#queue.accept(id);
       return;
     }
-    const expected: Expected = { source, sourcePort, destination, destinationPort };
+    const expected: Expected = { key, source, destination };
     this.#expected.set(key, expected);
     try {
       expected.attempt = dial(
         {
-          host: destination,
-          port: destinationPort,
-          family: syn.family === 'ipv6' ? 6 : 4,
-          localAddress: source,
+          host: destination.address,
+          port: destination.port,
+          family: familyOf(destination.address),
+          localAddress: source.address,
           prepare: (fd) => {
             libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET);
             libc.setsockopt(fd, libc.SOL_IP, libc.IP_BIND_ADDRESS_NO_PORT, 1);
@@ -145,21 +157,22 @@ export class Outbound {
         },
         this.#options.encryption,
         (error, far) => {
-          if (far === undefined) this.#unreachable(key, expected, id, error);
-          else this.#answered(key, expected, id, mark, far);
+          if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
+          else if (far === undefined) this.#unreachable(expected, id, error);
+          else this.#answered(expected, id, mark, far);
         },
       );
     } catch (error) {
-      this.#unreachable(key, expected, id, error);
+      this.#unreachable(expected, id, error);
     }
   }
 
   /** The far host answered: the application may come. */
-  #answered(key: string, expected: Expected, id: number, mark: number, far: Dialled): void {
+  #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
     const { log, memory, encryption } = this.#options;
-    const { source, sourcePort, destination, destinationPort } = expected;
-    if (far.outcome.result === 'plain') memory.rememberPlain(destination, destinationPort, Date.now());
-    const entry = log.open('outbound', `${source}:${sourcePort}`, `${destination}:${destinationPort}`);
+    const { source, destination } = expected;
+    memory.remember(destination.address, destination.port, far.outcome.result === 'encrypt', Date.now());
+    const entry = log.open('outbound', endpointText(source), endpointText(destination));
     const relay = new Relay(far, encryption, {
       onReady: (ready) => entry.ready(ready.channel),
       onEnd: (ended, ending) => {
@@ -170,43 +183,71 @@ export class Outbound {
     this.#relays.add(relay);
     expected.relay = relay;
     expected.timer = setTimeout(() => {
-      this.#forget(key, expected);
+      this.#forget(expected);
       log.count('outboundAbandoned');
       relay.abort();
     }, ARRIVAL_TIMEOUT);
     this.#queue.accept(id, mark | MARK.REDIRECT);
   }
 
+  /** The far host accepted, and reset before we looked: so shall the application find it, without a second attempt. */
+  #reset(expected: Expected, id: number, mark: number): void {
+    expected.relay = 'reset';
+    expected.timer = setTimeout(() => this.#forget(expected), ARRIVAL_TIMEOUT);
+    this.#queue.accept(id, mark | MARK.REDIRECT);
+  }
+
   /** Let the application hear it from the network itself. */
-  #unreachable(key: string, expected: Expected, id: number, error: unknown): void {
+  #unreachable(expected: Expected, id: number, error: unknown): void {
     this.#options.log.count('outboundUnreachable');
     this.#options.log.debug('far host not reached', {
-      to: expected.destination,
-      port: expected.destinationPort,
+      to: endpointText(expected.destination),
       error,
     });
-    this.#forget(key, expected);
+    this.#forget(expected);
     this.#queue.accept(id);
   }
 
   #arrived(local: TcpSocket): void {
-    const destination = originalDestination(descriptorOf(local));
-    const key = `${local.remoteAddress} ${local.remotePort} ${destination?.address} ${destination?.port}`;
-    const expected = this.#expected.get(key);
+    const { remoteAddress, remotePort, localAddress, localPort } = local;
+    const destination = { address: canonical(localAddress ?? ''), port: localPort ?? 0 };
+    const expected =
+      remoteAddress === undefined
+        ? this.#gone(destination)
+        : this.#expected.get(
+            keyOf({ address: canonical(remoteAddress), port: remotePort ?? 0 }, destination),
+          );
     if (expected?.relay === undefined) {
       // Not sent by us: some local program found the port.
       this.#options.log.count('uninvited');
-      local.on('error', () => {});
-      local.resetAndDestroy();
+      this.#refuse(local);
       return;
     }
     const { relay } = expected;
-    this.#forget(key, expected);
-    relay.join(local);
+    this.#forget(expected);
+    if (relay !== 'reset') relay.join(local);
+    else this.#refuse(local);
   }
 
-  #forget(key: string, expected: Expected): void {
+  /**
+   * An application that has reset its connection before it was accepted has no address any more. Where only one
+   * on its way to that destination is expected, it is that one; otherwise the time decides.
+   */
+  #gone({ address, port }: Endpoint): Expected | undefined {
+    const [one, ...others] = [...this.#expected.values()].filter(
+      ({ relay, destination }) =>
+        relay !== undefined && destination.address === address && destination.port === port,
+    );
+    return others.length === 0 ? one : undefined;
+  }
+
+  #refuse(local: TcpSocket): void {
+    local.on('error', () => {});
+    reset(local);
+  }
+
+  #forget(expected: Expected): void {
     clearTimeout(expected.timer);
-    this.#expected.delete(key);
+    this.#expected.delete(expected.key);
   }
 }

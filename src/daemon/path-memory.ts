@@ -6,10 +6,24 @@
 /** Tuned by us. */
 export const PLAIN_LIFETIME = 10 * 60_000;
 export const MEMORY_LIMIT = 16_384;
+/**
+ * A destination that has encrypted before is believed to be plain after so many plain answers in a row: a single
+ * one (SYN cookies, a lost option, a restart) must not switch encryption off for minutes.
+ */
+export const PLAIN_ANSWERS = 3;
+
+interface Destination {
+  /** It has encrypted. */
+  readonly encrypts: boolean;
+  /** Plain answers since. */
+  readonly plainAnswers: number;
+  /** When it is forgotten (ms). */
+  readonly until: number;
+}
 
 export class PathMemory {
-  /** "address port" → when it is forgotten (ms); in the order of insertion, so the first is the oldest. */
-  readonly #plain = new Map<string, number>();
+  /** By "address port", in the order of the last answer: the first is the oldest. */
+  readonly #destinations = new Map<string, Destination>();
 
   constructor(
     readonly lifetime: number = PLAIN_LIFETIME,
@@ -17,30 +31,38 @@ export class PathMemory {
   ) {}
 
   get size(): number {
-    return this.#plain.size;
+    return this.#destinations.size;
   }
 
-  /** The destination answered, without ENO. `now` in milliseconds. */
-  rememberPlain(address: string, port: number, now: number): void {
+  /** The destination answered, with ENO or without. `now` in milliseconds. */
+  remember(address: string, port: number, encrypted: boolean, now: number): void {
     const key = `${address} ${port}`;
-    this.#plain.delete(key);
-    this.#plain.set(key, now + this.lifetime);
-    if (this.#plain.size > this.limit) {
-      const oldest = this.#plain.keys().next();
-      if (!oldest.done) this.#plain.delete(oldest.value);
+    const earlier = this.#lookUp(key, now);
+    this.#destinations.delete(key);
+    this.#destinations.set(key, {
+      encrypts: encrypted || (earlier?.encrypts ?? false),
+      plainAnswers: encrypted ? 0 : (earlier?.plainAnswers ?? 0) + 1,
+      until: now + this.lifetime,
+    });
+    if (this.#destinations.size > this.limit) {
+      const oldest = this.#destinations.keys().next();
+      if (!oldest.done) this.#destinations.delete(oldest.value);
     }
   }
 
   isPlain(address: string, port: number, now: number): boolean {
-    const key = `${address} ${port}`;
-    const until = this.#plain.get(key);
-    if (until === undefined) return false;
-    if (until > now) return true;
-    this.#plain.delete(key);
-    return false;
+    const known = this.#lookUp(`${address} ${port}`, now);
+    return known !== undefined && known.plainAnswers >= (known.encrypts ? PLAIN_ANSWERS : 1);
   }
 
   flush(): void {
-    this.#plain.clear();
+    this.#destinations.clear();
+  }
+
+  #lookUp(key: string, now: number): Destination | undefined {
+    const known = this.#destinations.get(key);
+    if (known === undefined || known.until > now) return known;
+    this.#destinations.delete(key);
+    return undefined;
   }
 }

@@ -2,22 +2,27 @@
  * Passes one connection on: application ↔ daemon (plain, on this machine) and daemon ↔ far host (a channel).
  * Per direction bytes, end of file (FINp ↔ FIN) and reset (RST ↔ RST) arrive as what they were; each side is
  * read only as fast as the other one writes, so memory is bounded by two socket buffers.
+ *
+ * Both sides are reset when this process is killed: an end of file, or a hole through which the application's
+ * next bytes could reach the wire in plaintext, would be worse.
  */
 import type { Socket as TcpSocket } from 'node:net';
 import { Channel } from '../socket/channel.js';
 import type { Dialled } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
+import { errorAtEnd, reset, resetUnlessEnded } from '../socket/transport.js';
 
 /** How a relayed connection ended. */
 export type Ending =
   | { readonly how: 'end' }
-  /** The application, or the local server, reset it. */
+  /** The application, or the local server, reset it; or the far host did. */
   | { readonly how: 'reset'; readonly by: 'local' | 'far' }
   | { readonly how: 'error'; readonly error: Error };
 
 export interface RelayObserver {
   /** The far side can carry data: encrypted, or plain. */
   onReady(relay: Relay): void;
+  /** Once, last: both sides are closed, or about to be reset. */
   onEnd(relay: Relay, ending: Ending): void;
 }
 
@@ -27,6 +32,10 @@ export class Relay {
   #local: TcpSocket | undefined;
   #ready = false;
   #over = false;
+  #farClosed = false;
+  #localClosed = false;
+  /** The local side ended before the far side was ready. */
+  #localEnded = false;
   /** What came in one piece with the end of the key exchange, before there was a local side: one read at most. */
   #early: Uint8Array[] = [];
   #earlyEnd = false;
@@ -35,6 +44,7 @@ export class Relay {
   constructor(far: Dialled, encryption: Encryption, observer: RelayObserver) {
     this.#observer = observer;
     far.transport.setNoDelay(true);
+    resetUnlessEnded(far.transport);
     this.channel = new Channel(far.transport, far.fd, far.outcome, encryption, {
       onReady: () => this.#becomeReady(),
       onData: (data) => {
@@ -45,29 +55,25 @@ export class Relay {
         if (this.#local === undefined) this.#earlyEnd = true;
         else this.#local.end();
       },
-      onDrain: () => this.#local?.resume(),
-      onClose: (error) => this.#farClosed(error),
+      onDrain: () => {
+        if (this.#ready) this.#local?.resume();
+      },
+      onClose: (error) => this.#handleFarClosed(error),
     });
-  }
-
-  get ready(): boolean {
-    return this.#ready;
-  }
-
-  get over(): boolean {
-    return this.#over;
   }
 
   /** Brings the local side in; from now on bytes flow. */
   join(local: TcpSocket): void {
     this.#local = local;
-    local.setNoDelay(true);
-    local.on('error', () => {});
+    local.on('error', () => {}); // 'close' follows
     if (this.#over) {
-      local.resetAndDestroy();
+      reset(local);
       return;
     }
-    local.on('close', () => this.#localClosed());
+    local.setNoDelay(true);
+    resetUnlessEnded(local);
+    local.on('end', () => this.#handleLocalEnd(local));
+    local.on('close', () => this.#handleLocalClosed(local));
     local.on('drain', () => this.channel.resume());
     if (this.#ready) this.#flow(local);
     else local.pause();
@@ -77,7 +83,7 @@ export class Relay {
   abort(error?: Error): void {
     this.#finish(error === undefined ? { how: 'reset', by: 'local' } : { how: 'error', error });
     this.channel.abort(error);
-    this.#local?.resetAndDestroy();
+    if (this.#local !== undefined) reset(this.#local);
   }
 
   #becomeReady(): void {
@@ -92,26 +98,35 @@ export class Relay {
     local.on('data', (data) => {
       if (!this.channel.write(data)) local.pause();
     });
-    local.on('end', () => this.channel.end());
     for (const data of this.#early.splice(0)) local.write(data);
     if (this.#earlyEnd) local.end();
+    if (this.#localEnded) this.channel.end();
     local.resume();
-    this.channel.resume();
+    if (!local.writableNeedDrain) this.channel.resume();
   }
 
-  #localClosed(): void {
-    // Both directions ended in order, or the far side already knows.
-    if (this.#over || (this.#local?.readableEnded && this.#local.writableFinished)) return;
-    this.#finish({ how: 'reset', by: 'local' });
-    this.channel.abort();
+  #handleLocalEnd(local: TcpSocket): void {
+    if (errorAtEnd(local) !== undefined) this.#localFailed();
+    else if (this.#ready) this.channel.end();
+    else this.#localEnded = true;
   }
 
-  #farClosed(error: Error | undefined): void {
-    const reset = error !== undefined && (error as NodeJS.ErrnoException).code === 'ECONNRESET';
-    this.#finish(
-      error === undefined ? { how: 'end' } : reset ? { how: 'reset', by: 'far' } : { how: 'error', error },
-    );
-    if (error !== undefined) this.#local?.resetAndDestroy();
+  #handleLocalClosed(local: TcpSocket): void {
+    this.#localClosed = true;
+    if (!(local.readableEnded && local.writableFinished)) this.#localFailed();
+    else if (this.#farClosed) this.#finish({ how: 'end' });
+  }
+
+  #localFailed(): void {
+    if (!this.#over) this.abort();
+  }
+
+  #handleFarClosed(error: Error | undefined): void {
+    this.#farClosed = true;
+    if (error !== undefined) {
+      this.#finish(isReset(error) ? { how: 'reset', by: 'far' } : { how: 'error', error });
+      if (this.#local !== undefined) reset(this.#local);
+    } else if (this.#localClosed) this.#finish({ how: 'end' });
   }
 
   #finish(ending: Ending): void {
@@ -120,3 +135,6 @@ export class Relay {
     this.#observer.onEnd(this, ending);
   }
 }
+
+const isReset = (error: Error): boolean =>
+  ['ECONNRESET', 'EPIPE'].includes((error as NodeJS.ErrnoException).code ?? '');

@@ -19,6 +19,10 @@ export interface LogLine {
   readonly role?: string;
   readonly sessionId?: string;
   readonly plainReason?: string;
+  readonly how?: string;
+  readonly code?: string;
+  readonly bytesReceived?: number;
+  readonly bytesSent?: number;
   readonly msg?: string;
 }
 
@@ -30,10 +34,10 @@ export class DaemonProcess {
   readonly #host: Host;
   #stderr = '';
 
-  private constructor(host: Host, pins: string) {
+  private constructor(host: Host, pins: string, flags: readonly string[]) {
     this.#host = host;
     const main = fileURLToPath(new URL('../cli/main.js', import.meta.url));
-    this.#process = host.spawn(process.execPath, [main, 'daemon', '--pins', pins], {
+    this.#process = host.spawn(process.execPath, [main, 'daemon', '--pins', pins, ...flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const { stdout, stderr } = this.#process;
@@ -52,8 +56,8 @@ export class DaemonProcess {
   }
 
   /** Resolves when the daemon works. */
-  static async start(host: Host, pins: string): Promise<DaemonProcess> {
-    const daemon = new DaemonProcess(host, pins);
+  static async start(host: Host, pins: string, flags: readonly string[] = []): Promise<DaemonProcess> {
+    const daemon = new DaemonProcess(host, pins, flags);
     await daemon.line(({ event }) => event === 'ready');
     return daemon;
   }
@@ -64,7 +68,7 @@ export class DaemonProcess {
     for (;;) {
       const found = this.lines.find(wanted);
       if (found !== undefined) return found;
-      if (Date.now() > deadline || this.#process.exitCode !== null) {
+      if (Date.now() > deadline || !this.running) {
         throw new TcpcryptError('ERR_TCPCRYPT_LAB', {
           detail: `the daemon on ${this.#host.name} did not say what was expected: ${this.#stderr.trim()}`,
         });
@@ -73,9 +77,25 @@ export class DaemonProcess {
     }
   }
 
-  async stop(): Promise<number | null> {
-    if (this.#process.exitCode === null) {
-      this.#process.kill('SIGTERM');
+  /** What the daemon has in hand, and what it has counted. */
+  async status(): Promise<Readonly<Record<string, unknown>>> {
+    const from = this.lines.length;
+    this.#process.kill('SIGUSR2');
+    return { ...(await this.line((line) => line.event === 'status' && this.lines.indexOf(line) >= from)) };
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? 0;
+  }
+
+  get running(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** @returns the exit code; null when a signal ended it */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<number | null> {
+    if (this.running) {
+      this.#process.kill(signal);
       await new Promise((resolve) => this.#process.once('exit', resolve));
     }
     return this.#process.exitCode;

@@ -19,6 +19,9 @@ import { differences, machineState } from './remains.js';
 import { checkRequirements } from './requirements.js';
 import { ANSWER_MARKER, fetchLetter, lastClient, QUESTION_MARKER, serve } from './web.js';
 
+/** Names of namespaces, cgroups, pins and directories of this process's labs begin so. */
+const PREFIX = `tcpcrypt-lab-${process.pid}-`;
+
 /** One exchange as the router saw it. */
 export interface Exchange {
   readonly command: string;
@@ -55,14 +58,14 @@ export interface DemoOptions {
 /** Plays the demo. @throws TcpcryptError when this machine cannot, AbortError after `signal` */
 export async function playDemo(options: DemoOptions): Promise<DemoReport> {
   checkRequirements();
-  const before = machineState();
+  const before = machineState(PREFIX);
   const demo = new Demo(new Narrator(options.json), options.signal);
   try {
     await demo.play();
   } finally {
     await demo.strike();
   }
-  const left = differences(before, machineState());
+  const left = differences(before, machineState(PREFIX));
   demo.check(
     left.length === 0,
     `nothing is left behind${left.length > 0 ? `, except: ${left.join(', ')}` : ''}`,

@@ -1,23 +1,26 @@
 /** Everything on this machine that the demo could leave behind, as text to compare before and after. */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { defaultPins } from '../kernel/pins.js';
 import { cgroupMount } from '../lab/cgroup.js';
 
-export function machineState(): Record<string, string> {
+/** @param prefix with which the names of everything begin that the demo makes, and nobody else */
+export function machineState(prefix: string): Record<string, string> {
+  const ours = (lines: readonly string[]): string => lines.filter((line) => line.includes(prefix)).join('\n');
   return {
     iptables: tool('iptables-save')
       .replace(/^#.*$/gm, '')
       .replace(/\[\d+:\d+\]/g, ''),
     nftables: tool('nft', 'list', 'ruleset').replace(/packets \d+ bytes \d+/g, ''),
     'ip rule': tool('ip', 'rule'),
-    namespaces: tool('ip', 'netns', 'list'),
-    mounts: readFileSync('/proc/self/mounts', 'utf8'),
-    cgroups: readdirSync(cgroupMount(), { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name)
-      .join('\n'),
-    pins: bpfPins('/sys/fs/bpf').join('\n'),
-    processes: ownProcesses().join('\n'),
+    routes: tool('ip', 'route', 'show', 'table', 'all'),
+    // Others may be busy on this machine with these; the names tell.
+    namespaces: ours(tool('ip', 'netns', 'list').split('\n')),
+    mounts: ours(readFileSync('/proc/self/mounts', 'utf8').split('\n')),
+    cgroups: ours(readdirSync(cgroupMount())),
+    pins: ours(pins()),
+    processes: ours(commandLines()),
   };
 }
 
@@ -34,25 +37,21 @@ function tool(command: string, ...args: string[]): string {
   }
 }
 
-function bpfPins(directory: string): string[] {
+function pins(): string[] {
   try {
-    return readdirSync(directory, { recursive: true }).map(String).sort();
+    return readdirSync(dirname(defaultPins()));
   } catch {
     return [];
   }
 }
 
-/** Programs whose command line names a demo or lab of this process. */
-function ownProcesses(): string[] {
-  const found: string[] = [];
-  for (const pid of readdirSync('/proc')) {
-    if (!/^\d+$/.test(pid)) continue;
+function commandLines(): string[] {
+  return readdirSync('/proc').flatMap((pid) => {
+    if (!/^\d+$/.test(pid)) return [];
     try {
-      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-      if (words.includes(`tcpcrypt-lab-${process.pid}-`)) found.push(words.replaceAll('\0', ' '));
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
     } catch {
-      // It ended in the meantime.
+      return []; // It ended in the meantime.
     }
-  }
-  return found;
+  });
 }

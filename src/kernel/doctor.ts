@@ -144,11 +144,11 @@ function loaded(pins: string): Check {
   try {
     const found = readPins(pins);
     if (found?.installation === undefined) return check(name, false, `nothing in ${pins}`, remedy, false);
-    const { links } = found;
-    const detached = links.filter((program) => attachedTo(pins, program) === undefined);
-    if (links.length === 0 || detached.length > 0)
+    const { programs } = found;
+    const detached = programs.filter((program) => attachedTo(pins, program) === undefined);
+    if (programs.length === 0 || detached.length > 0)
       return check(name, false, `${pins}, but its cgroup is gone`, remedy, false);
-    return check(name, true, `${pins}, ${links.length} programs`, '');
+    return check(name, true, `${pins}, ${programs.length} programs`, '');
   } catch (error) {
     if (error instanceof TcpcryptError || (error as NodeJS.ErrnoException).code === 'EACCES')
       return check(name, false, `not readable as this user: ${pins}`, 'run "tcpcrypt doctor" as root', false);

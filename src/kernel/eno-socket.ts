@@ -64,6 +64,7 @@ const REASONS: readonly ErrorCode[] = [
   'ERR_TCPCRYPT_ENO_NO_ROOM',
   'ERR_TCPCRYPT_ENO_SYN_DATA',
   'ERR_TCPCRYPT_ENO_FORGOTTEN',
+  'ERR_TCPCRYPT_ENO_UNAWARE',
 ];
 
 export interface EnoOffer {
@@ -71,6 +72,8 @@ export interface EnoOffer {
   readonly contents: Uint8Array;
   /** SYN segments that carry ENO before the rest goes without, 0 to 255; 2 by default. */
   readonly synTries?: number;
+  /** Stay plain unless the peer's application is aware of encryption (RFC 8547 §4.2). */
+  readonly mandatoryAware?: boolean;
   /** The TEP byte (v=1) and the data that completes the resumption offered in `contents`. */
   readonly expect?: Uint8Array;
 }
@@ -101,6 +104,7 @@ export function openEnoSocket(family: 4 | 6, offer: EnoOffer): number {
   try {
     set(fd, TCP_ENO.RAW, offer.contents, 'contents of the ENO option');
     if (offer.synTries !== undefined) set(fd, TCP_ENO.SYN_TRIES, offer.synTries, 'synTries');
+    if (offer.mandatoryAware) set(fd, TCP_ENO.AA_MANDATORY, 1, 'mandatoryAware');
     if (offer.expect !== undefined) set(fd, TCP_ENO.EXPECT, offer.expect, 'expect');
     return fd;
   } catch (error) {
@@ -113,7 +117,11 @@ function set(fd: number, name: number, value: Uint8Array | number, what: string)
   const result = trySetsockopt(fd, IPPROTO_TCP, name, value);
   if (result === 0) return;
   if (result === -ENOPROTOOPT) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
-  if (result === -EINVAL) throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: what });
+  if (result === -EINVAL) {
+    // TCP itself says so to every value that is shorter than an int, before it looks at the option.
+    if (!kernelPartPresent()) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: what });
+  }
   throw systemError(`setsockopt(TCP, ${name})`, -result);
 }
 

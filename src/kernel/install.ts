@@ -5,16 +5,29 @@
  * last step renames it. `down` is its exact inverse, also of one that was killed half way.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { TcpcryptError } from '../errors.js';
 import { type Cgroup, findCgroup } from './cgroup.js';
-import { BpfObject, cgroupLink, mapShape, openPin, programFdById, updateLink, withFd } from './libbpf.js';
+import {
+  BpfObject,
+  cgroupLink,
+  type MapShape,
+  mapShape,
+  type ObjectContents,
+  openPin,
+  programFdById,
+  updateLink,
+  withFd,
+} from './libbpf.js';
+import { close } from './libc.js';
+import { exclusively } from './lock.js';
 import {
   attachedTo,
   defaultPins,
   ensureBpffs,
+  INSTALL_MAP,
   type Installation,
   linkPin,
   makeParents,
@@ -22,6 +35,7 @@ import {
   readPins,
   removeParents,
   removePins,
+  rewriteInstallation,
   unmountBpffs,
   writeInstallation,
 } from './pins.js';
@@ -44,6 +58,7 @@ export interface UpReport {
   readonly cgroup: string;
   readonly pins: string;
   readonly objectSha256: string;
+  /** This call mounted the BPF file system. */
   readonly mountedBpffs: boolean;
 }
 
@@ -63,7 +78,7 @@ export function up(options: UpOptions = {}): UpReport {
   const pins = resolve(options.pins ?? defaultPins());
   const image = readObject(options.object ?? objectOfThisPackage());
   const objectSha256 = createHash('sha256').update(image).digest();
-  const report = (action: UpReport['action'], mountedBpffs: boolean): UpReport => ({
+  const report = (action: UpReport['action'], mountedBpffs = false): UpReport => ({
     action,
     cgroup: cgroup.path,
     pins,
@@ -71,16 +86,21 @@ export function up(options: UpOptions = {}): UpReport {
     mountedBpffs,
   });
 
-  removePins(pins + STAGING); // of an "up" that was killed
-  const found = readPins(pins);
-  const present = found?.installation;
-  if (present !== undefined && isWhole(pins, found?.links ?? [], cgroup)) {
-    if (present.objectSha256.equals(objectSha256)) return report('unchanged', present.mountedBpffs);
-    if (updateInPlace(image, pins, { ...present, objectSha256 }))
-      return report('updated', present.mountedBpffs);
-  }
-  const mountedBpffs = install(image, pins, cgroup, objectSha256, present);
-  return report(found === undefined ? 'loaded' : 'replaced', mountedBpffs);
+  return exclusively(pins, () => {
+    const interrupted = readPins(pins + STAGING)?.installation; // of an "up" that was killed
+    removePins(pins + STAGING);
+    const found = readPins(pins);
+    const present = found?.installation;
+    if (present !== undefined && corresponds(BpfObject.inspect(image), pins, cgroup)) {
+      if (present.objectSha256.equals(objectSha256)) return report('unchanged');
+      updateInPlace(image, pins);
+      rewriteInstallation(pins, { ...present, objectSha256 });
+      return report('updated');
+    }
+    const madeBefore = (present ?? interrupted)?.madeParents ?? 0;
+    const mountedBpffs = install(image, pins, cgroup, objectSha256, madeBefore);
+    return report(found === undefined ? 'loaded' : 'replaced', mountedBpffs);
+  });
 }
 
 /** Takes the kernel part out: every program, map, pin and directory, and the mount, that {@link up} made. */
@@ -88,14 +108,15 @@ export function down(options: { readonly pins?: string } = {}): DownReport {
   requireRoot();
   const pins = resolve(options.pins ?? defaultPins());
   const staging = pins + STAGING;
-  const found = readPins(pins) ?? readPins(staging);
-  if (found === undefined) return { action: 'nothing', pins, unmountedBpffs: false };
-  const { mountedBpffs = false, madeParents = 0 } = found.installation ?? {};
-  removePins(staging);
-  removePins(pins);
-  removeParents(pins, madeParents);
-  if (mountedBpffs) unmountBpffs();
-  return { action: 'removed', pins, unmountedBpffs: mountedBpffs };
+  return exclusively(pins, () => {
+    const found = readPins(pins) ?? readPins(staging);
+    const { madeParents = 0 } = found?.installation ?? {};
+    removePins(staging);
+    removePins(pins);
+    removeParents(pins, madeParents);
+    const unmountedBpffs = unmountBpffs();
+    return { action: found === undefined ? 'nothing' : 'removed', pins, unmountedBpffs };
+  });
 }
 
 function requireRoot(): void {
@@ -114,18 +135,26 @@ function readObject(path: string): Buffer {
   }
 }
 
-/** Is every program still attached, to this cgroup? */
-function isWhole(pins: string, programs: readonly string[], cgroup: Cgroup): boolean {
-  return programs.length > 0 && programs.every((program) => attachedTo(pins, program) === cgroup.id);
+/** Do the pins hold the same programs, all of them attached to this cgroup, and maps of the same shape? */
+function corresponds(object: ObjectContents, pins: string, cgroup: Cgroup): boolean {
+  const sameShape = ({ name, shape }: { name: string; shape: MapShape }): boolean => {
+    const fd = openPin(mapPin(pins, name));
+    return fd !== undefined && JSON.stringify(withFd(fd, mapShape)) === JSON.stringify(shape);
+  };
+  return (
+    object.programs.every((program) => attachedTo(pins, program) === cgroup.id) &&
+    readPins(pins)?.programs.length === object.programs.length &&
+    object.maps.every(sameShape)
+  );
 }
 
-/** The ordinary way: everything new, in a staging directory. Returns whether the BPF file system is (still) ours to unmount. */
+/** The ordinary way: everything new, in a staging directory. Returns whether it had to mount the BPF file system. */
 function install(
   image: Buffer,
   pins: string,
   cgroup: Cgroup,
   objectSha256: Buffer,
-  replaced: Installation | undefined,
+  madeBefore: number,
 ): boolean {
   const staging = pins + STAGING;
   const undo: (() => void)[] = [];
@@ -136,18 +165,17 @@ function install(
     try {
       const made = makeParents(pins);
       undo.unshift(() => removeParents(pins, made));
-      undo.unshift(() => removePins(staging));
       mkdirSync(staging, { mode: 0o755 });
+      undo.unshift(() => removePins(staging));
       const installation = {
         objectSha256,
         cgroupId: cgroup.id,
-        mountedBpffs: mounted || (replaced?.mountedBpffs ?? false),
-        madeParents: made + (replaced?.madeParents ?? 0),
+        madeParents: made + madeBefore,
       };
       pinAll(object, staging, cgroup, installation);
       removePins(pins);
       renameSync(staging, pins);
-      return installation.mountedBpffs;
+      return mounted;
     } finally {
       object.close();
     }
@@ -159,11 +187,9 @@ function install(
 
 function pinAll(object: BpfObject, staging: string, cgroup: Cgroup, installation: Installation): void {
   // The record of what else to undo comes first: "down" after a kill -9 needs it.
-  const maps = object
-    .maps()
-    .sort((a, b) => Number(b.name === 'eno_install') - Number(a.name === 'eno_install'));
+  const maps = object.maps().sort((a, b) => Number(b.name === INSTALL_MAP) - Number(a.name === INSTALL_MAP));
   for (const map of maps) {
-    if (map.name === 'eno_install') writeInstallation(map.fd, installation);
+    if (map.name === INSTALL_MAP) writeInstallation(map.fd, installation);
     map.pin(mapPin(staging, map.name));
   }
   const directory = openSync(cgroup.path, 'r');
@@ -175,50 +201,36 @@ function pinAll(object: BpfObject, staging: string, cgroup: Cgroup, installation
 }
 
 /**
- * A newer object whose maps have the same shape takes over the maps, and its programs take the places of the old ones,
- * each at one stroke. Returns false, with nothing changed, when the objects do not correspond.
+ * A newer object that corresponds to what is loaded takes over the maps, and its programs take the places of the old ones,
+ * each at one stroke. What fails on the way is undone.
  */
-function updateInPlace(image: Buffer, pins: string, installation: Installation): boolean {
+function updateInPlace(image: Buffer, pins: string): void {
   const fds: number[] = [];
-  const openOurs = (path: string): number | undefined => {
+  const open = (path: string): number => {
     const fd = openPin(path);
-    if (fd !== undefined) fds.push(fd);
+    if (fd === undefined)
+      throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `${path} vanished` });
+    fds.push(fd);
     return fd;
   };
-  let corresponds = true;
-  const object = BpfObject.load(image, (unloaded) => {
-    const pairs = unloaded.maps().map((map) => ({ map, fd: openOurs(mapPin(pins, map.name)) }));
-    corresponds = pairs.every(({ map, fd }) => fd !== undefined && sameShape(map.shape, mapShape(fd)));
-    if (corresponds) for (const { map, fd } of pairs) if (fd !== undefined) map.reuse(fd);
-  });
   const undo: (() => void)[] = [];
+  let object: BpfObject | undefined;
   try {
-    const links = object
-      .programs()
-      .map((program) => ({ program, fd: openOurs(linkPin(pins, program.name)) }));
-    if (!corresponds || links.length !== readPins(pins)?.links.length) return false;
-    if (links.some(({ fd }) => fd === undefined)) return false;
-    for (const { program, fd } of links) {
-      if (fd === undefined) continue;
-      const old = programFdById(cgroupLink(fd).programId);
+    object = BpfObject.load(image, (unloaded) => {
+      for (const map of unloaded.maps()) map.reuse(open(mapPin(pins, map.name)));
+    });
+    for (const program of object.programs()) {
+      const link = open(linkPin(pins, program.name));
+      const old = programFdById(cgroupLink(link).programId);
       fds.push(old);
-      updateLink(fd, program.fd);
-      undo.unshift(() => updateLink(fd, old));
+      updateLink(link, program.fd);
+      undo.unshift(() => updateLink(link, old));
     }
-    const record = openPin(mapPin(pins, 'eno_install'));
-    if (record !== undefined) withFd(record, () => writeInstallation(record, installation));
-    return true;
   } catch (error) {
     for (const step of undo) step();
     throw error;
   } finally {
-    object.close();
-    for (const fd of fds) closeSync(fd);
+    object?.close();
+    for (const fd of fds) close(fd);
   }
 }
-
-const sameShape = (a: object, b: object): boolean => JSON.stringify(a) === JSON.stringify(b);
-
-/** Whether pins exist there: something is, or was, installed. */
-export const isInstalled = (pins: string = defaultPins()): boolean =>
-  existsSync(dirname(pins)) && existsSync(pins);

@@ -57,6 +57,7 @@ function open() {
     elementUpdate: library.func('int bpf_map_update_elem(int, const void *, const void *, uint64_t)'),
     elementLookup: library.func('int bpf_map_lookup_elem(int, const void *, void *)'),
     elementDelete: library.func('int bpf_map_delete_elem(int, const void *)'),
+    enableStats: library.func('int bpf_enable_stats(int)'),
     testRun: library.func('int bpf_prog_test_run_opts(int, void *)'),
   };
   functions.setPrint(null); // errors are ours to tell
@@ -84,6 +85,12 @@ function check(what: string, result: number): number {
 }
 
 const optional = <T>(handle: T | null): T | undefined => handle ?? undefined;
+
+/** What an object file holds, without loading it. */
+export interface ObjectContents {
+  readonly programs: readonly string[];
+  readonly maps: readonly { readonly name: string; readonly shape: MapShape }[];
+}
 
 /** A `bpf_object`: what one .bpf.o file holds. */
 export class BpfObject {
@@ -113,6 +120,19 @@ export class BpfObject {
       });
     }
     throw new TypeError('LOG_SIZES is empty');
+  }
+
+  /** Looks into an object file; loads nothing. */
+  static inspect(image: Uint8Array): ObjectContents {
+    const object = new BpfObject(image, LOG_SIZES[0] ?? 0);
+    try {
+      return {
+        programs: object.programs().map(({ name }) => name),
+        maps: object.maps().map(({ name, shape }) => ({ name, shape })),
+      };
+    } finally {
+      object.close();
+    }
   }
 
   private constructor(image: Uint8Array, logSize: number) {
@@ -262,6 +282,21 @@ export function mapShape(fd: number): MapShape {
   };
 }
 
+/**
+ * Opens a pinned map whose keys and values have these sizes; undefined: there is none. Another version's map is refused:
+ * the kernel would copy as much as *it* thinks a value has.
+ */
+export function openMap(path: string, keySize: number, valueSize: number): number | undefined {
+  const fd = openPin(path);
+  if (fd === undefined) return undefined;
+  const shape = mapShape(fd);
+  if (shape.keySize === keySize && shape.valueSize === valueSize) return fd;
+  close(fd);
+  throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_FEATURE', {
+    detail: `${path} is of another version: tcpcrypt down, then tcpcrypt up`,
+  });
+}
+
 /** `struct bpf_link_info` of a link to a cgroup; cgroupId is 0 once the cgroup is gone. */
 export function cgroupLink(fd: number): { programId: number; cgroupId: bigint } {
   const bytes = info(fd, 32);
@@ -297,6 +332,9 @@ export function deleteElement(mapFd: number, key: Uint8Array): void {
   const result = lib().elementDelete(mapFd, key);
   if (result !== -ENOENT) check('bpf_map_delete_elem', result);
 }
+
+/** Makes the kernel count the runs of all BPF programs, until the returned descriptor is closed. */
+export const countRuns = (): number => check('bpf_enable_stats', lib().enableStats(0));
 
 /** Runs a program once on `packet`, which it may change (BPF_PROG_TEST_RUN). */
 export function testRun(programFd: number, packet: Uint8Array): { result: number; packet: Buffer } {

@@ -10,6 +10,7 @@ import koffi from 'koffi';
 import { TcpcryptError } from '../errors.js';
 
 export const AF_UNSPEC = 0;
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
@@ -25,7 +26,9 @@ export const SOL_SOCKET = 1;
 export const IPPROTO_TCP = 6;
 export const SOL_IPV6 = 41;
 export const SO_REUSEADDR = 2;
+export const SO_ERROR = 4;
 export const SO_RCVBUF = 8;
+export const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
@@ -45,7 +48,9 @@ export const EBUSY = 16;
 export const EINVAL = 22;
 export const ENOPROTOOPT = 92;
 export const EOPNOTSUPP = 95;
+export const EAFNOSUPPORT = 97;
 export const EADDRINUSE = 98;
+export const EADDRNOTAVAIL = 99;
 export const ENOBUFS = 105;
 export const EISCONN = 106;
 export const ENOTCONN = 107;
@@ -162,7 +167,8 @@ export const wake = (fd: number): void => {
 
 /**
  * Waits, on a thread of the pool and without a timeout, until one of `fds` is readable.
- * Node cannot watch foreign descriptors (netlink); this is the substitute. One thread is taken while it waits.
+ * Node cannot watch foreign descriptors (netlink); this is the substitute. One thread is taken while it waits,
+ * and process.exit() waits for that thread: have an eventfd among `fds`, and {@link wake} it on 'exit'.
  */
 export function waitReadable(fds: readonly number[]): Promise<void> {
   const POLLIN = 1;

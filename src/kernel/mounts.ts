@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs';
 
 export interface Mount {
+  /** What was mounted; for file systems without a device a free word. */
+  readonly source: string;
   readonly path: string;
   readonly type: string;
 }
@@ -12,7 +14,8 @@ export function mounts(): Mount[] {
     .split('\n')
     .map((line) => line.split(' '))
     .filter((fields) => fields.length >= 3)
-    .map(([, path = '', type = '']) => ({
+    .map(([source = '', path = '', type = '']) => ({
+      source,
       path: path.replace(/\\([0-7]{3})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 8))),
       type,
     }));

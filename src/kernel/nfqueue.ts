@@ -108,6 +108,7 @@ export class NfQueue {
   /** Packets that came in while the queue was being bound. */
   readonly #early: NetlinkMessage[] = [];
   readonly #recent = new Set<string>();
+  readonly #onExit = (): void => this.#beginClose();
   #closing = false;
   #lastId = 0;
   #received = 0;
@@ -142,6 +143,8 @@ export class NfQueue {
       close(this.#netlink);
       throw error;
     }
+    // Without this, the process would not end: it waits for the pool's thread, which waits for a packet.
+    process.once('exit', this.#onExit);
     this.#ended = this.#serve();
   }
 
@@ -207,6 +210,7 @@ export class NfQueue {
       failure = error;
       this.#beginClose();
     }
+    process.off('exit', this.#onExit);
     close(this.#netlink);
     close(this.#wakeUp);
     if (failure !== undefined)

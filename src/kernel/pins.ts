@@ -7,19 +7,21 @@
  * Pins are on a BPF file system (bpffs), which forgets everything at reboot, exactly like the kernel.
  */
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { TcpcryptError } from '../errors.js';
-import { cgroupLink, detachLink, lookupElement, openPin, updateElement, withFd } from './libbpf.js';
-import { mount, unmount } from './libc.js';
-import { mountsOf } from './mounts.js';
+import { cgroupLink, detachLink, lookupElement, mapShape, openPin, updateElement, withFd } from './libbpf.js';
+import { close, mount, unmount } from './libc.js';
+import { mounts, mountsOf } from './mounts.js';
 
 const BPF_FS_MAGIC = 0xcafe4a11;
 const DEFAULT_BPFFS = '/sys/fs/bpf';
+/** The source, in /proc/mounts, of a BPF file system that we mounted: how "down" knows it, whatever happened since. */
+const OUR_MOUNT = 'tcpcrypt';
 /** The number changes when a map's layout does: another version's pins are never touched. */
 const DEFAULT_PINS = 'tcpcrypt/v1';
 const LINK = 'link_';
-const INSTALL_MAP = 'eno_install';
-const INSTALL_SIZE = 56;
+export const INSTALL_MAP = 'eno_install';
+const INSTALL_SIZE = 48;
 const FIRST = Buffer.alloc(4);
 
 /** Where the pins are unless said otherwise: <bpffs>/tcpcrypt/v1. */
@@ -36,9 +38,7 @@ export const linkPin = (pins: string, program: string): string => join(pins, LIN
 export interface Installation {
   readonly objectSha256: Buffer;
   readonly cgroupId: bigint;
-  /** We mounted the BPF file system ... */
-  readonly mountedBpffs: boolean;
-  /** ... and created that many parent directories of the pins. */
+  /** "up" created that many parent directories of the pins. */
   readonly madeParents: number;
 }
 
@@ -46,30 +46,44 @@ export function writeInstallation(mapFd: number, installation: Installation): vo
   const value = Buffer.alloc(INSTALL_SIZE);
   installation.objectSha256.copy(value, 0, 0, 32);
   value.writeBigUInt64LE(installation.cgroupId, 32);
-  value.writeBigUInt64LE(installation.mountedBpffs ? 1n : 0n, 40);
-  value.writeBigUInt64LE(BigInt(installation.madeParents), 48);
+  value.writeBigUInt64LE(BigInt(installation.madeParents), 40);
   updateElement(mapFd, FIRST, value);
 }
 
 /** What `pins` hold: undefined when there is nothing; without an installation when an "up" was interrupted. */
 export function readPins(
   pins: string,
-): { readonly installation?: Installation; readonly links: readonly string[] } | undefined {
+): { readonly installation?: Installation; readonly programs: readonly string[] } | undefined {
   if (!existsSync(pins)) return undefined;
-  const links = readdirSync(pins).filter((name) => name.startsWith(LINK));
-  const fd = openPin(mapPin(pins, INSTALL_MAP));
-  if (fd === undefined) return { links };
+  const programs = readdirSync(pins)
+    .filter((name) => name.startsWith(LINK))
+    .map((name) => name.slice(LINK.length));
+  const fd = openInstallMap(pins);
+  if (fd === undefined) return { programs };
   const value = withFd(fd, () => lookupElement(fd, FIRST, INSTALL_SIZE));
-  if (value === undefined) return { links };
+  if (value === undefined) return { programs };
   return {
-    links: links.map((name) => name.slice(LINK.length)),
+    programs,
     installation: {
       objectSha256: value.subarray(0, 32),
       cgroupId: value.readBigUInt64LE(32),
-      mountedBpffs: value.readBigUInt64LE(40) === 1n,
-      madeParents: Number(value.readBigUInt64LE(48)),
+      madeParents: Number(value.readBigUInt64LE(40)),
     },
   };
+}
+
+/** Undefined also for the record of another version, which nobody here can read. */
+function openInstallMap(pins: string): number | undefined {
+  const fd = openPin(mapPin(pins, INSTALL_MAP));
+  if (fd === undefined || mapShape(fd).valueSize === INSTALL_SIZE) return fd;
+  close(fd);
+  return undefined;
+}
+
+/** Notes that another object is in place now. */
+export function rewriteInstallation(pins: string, installation: Installation): void {
+  const fd = openInstallMap(pins);
+  if (fd !== undefined) withFd(fd, () => writeInstallation(fd, installation));
 }
 
 /** The cgroup that a program's link is attached to; undefined when it is not attached any more. */
@@ -102,8 +116,12 @@ export function makeParents(path: string): number {
   return made + 1;
 }
 
-/** Removes `count` parent directories of `path`, as long as they are empty. */
+/**
+ * Removes `count` parent directories of `path`, as long as they are empty. One named "tcpcrypt" goes in any case: an "up"
+ * that was killed may not have come to record it.
+ */
 export function removeParents(path: string, count: number): void {
+  if (basename(dirname(path)) === dirname(DEFAULT_PINS)) removeEmpty(dirname(path));
   for (let i = 0, parent = dirname(path); i < count; i++, parent = dirname(parent)) removeEmpty(parent);
 }
 
@@ -122,7 +140,7 @@ export function ensureBpffs(pins: string): boolean {
   while (!existsSync(ancestor)) ancestor = dirname(ancestor);
   if (statfsSync(ancestor).type === BPF_FS_MAGIC) return false;
   if (`${resolve(pins)}/`.startsWith(`${DEFAULT_BPFFS}/`) && existsSync(DEFAULT_BPFFS)) {
-    mount('bpf', DEFAULT_BPFFS, 'bpf');
+    mount(OUR_MOUNT, DEFAULT_BPFFS, 'bpf');
     return true;
   }
   throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
@@ -130,8 +148,15 @@ export function ensureBpffs(pins: string): boolean {
   });
 }
 
-/** Undoes {@link ensureBpffs}, unless others have pinned something there meanwhile. */
-export function unmountBpffs(): void {
-  if (mountsOf('bpf').includes(DEFAULT_BPFFS) && readdirSync(DEFAULT_BPFFS).length === 0)
-    unmount(DEFAULT_BPFFS);
+/** Undoes {@link ensureBpffs}, unless something is pinned there; returns whether there was something to undo. */
+export function unmountBpffs(): boolean {
+  const ours = mounts().some(
+    ({ source, path, type }) => source === OUR_MOUNT && path === DEFAULT_BPFFS && type === 'bpf',
+  );
+  if (!ours || !readdirSync(DEFAULT_BPFFS).every(isKernels)) return false;
+  unmount(DEFAULT_BPFFS);
+  return true;
 }
+
+/** The kernel's own files in a fresh BPF file system: maps.debug, progs.debug. Nobody else may use a dot. */
+const isKernels = (name: string): boolean => name.includes('.');

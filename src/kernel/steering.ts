@@ -22,17 +22,17 @@ import { existsSync, readFileSync } from 'node:fs';
 import { TcpcryptError } from '../errors.js';
 
 /**
- * Our bits of the packet mark (`SO_MARK`, `meta mark`) and the mark of connection tracking (`ct mark`). All tests and settings are masked by exactly one of
- * them, so other users of the mark keep their bits.
+ * Our bits of the packet mark (`SO_MARK`, `meta mark`) and the mark of connection tracking (`ct mark`). All tests
+ * and settings are masked by exactly one of them, so other users of the marks keep their bits.
  */
 export const MARK = {
   /** `SO_MARK` of the daemon's own sockets: their SYNs are never held. */
   DAEMON_SOCKET: 0x01000000,
-  /** Verdict: this SYN goes to the daemon's relay port. */
+  /** Verdict: this SYN goes to the daemon's relay port. In the connection mark: as does all that follows it. */
   REDIRECT: 0x02000000,
   /** `sk_mark` of listening sockets that negotiate ENO themselves: never steered to the daemon. */
   LISTENER_SPEAKS_ENO: 0x04000000,
-  /** Routed to this machine whatever the destination: the daemon's leg to the local server (see below). */
+  /** Routed to this machine whatever the destination: the daemon's legs on this machine (see below). */
   LOCAL_DELIVERY: 0x08000000,
   /** Verdict: this SYN is answered with RST. */
   REFUSE: 0x10000000,
@@ -62,7 +62,10 @@ type Family = (typeof FAMILIES)[number];
 export interface SteeringOptions {
   /** The NFQUEUE that gets outbound SYNs. Without a process at the queue they pass. */
   readonly queue: number;
-  /** Where SYNs with mark REDIRECT go: a listener on 127.0.0.1 and ::1. `SO_ORIGINAL_DST` tells the destination. */
+  /**
+   * Where SYNs with mark REDIRECT go: a listener on 127.0.0.1 and ::1 with IP_TRANSPARENT. The local address of
+   * what it accepts is the destination that the application meant.
+   */
   readonly relayPort: number;
   /**
    * Where inbound SYNs with ENO go: a listener on 127.0.0.1 and ::1 with IP_TRANSPARENT. The local address of
@@ -214,50 +217,75 @@ function queueRule({ queue, exceptPorts = [] }: SteeringOptions): string[] {
  * on this machine from the client's address (IP_TRANSPARENT), so that the server sees its client. What the
  * server answers is addressed to the client and would leave the machine; connection tracking knows that it
  * belongs to this leg, and the mark routes it back to the daemon's socket.
+ *
+ * The leg to a local application is its mirror image: what the application sends is addressed to the far host,
+ * and the mark routes it to the daemon's socket, which has the far host's address. No address is translated: with
+ * a REDIRECT to one port of 127.0.0.1, two connections from one source port (to different servers, which is usual)
+ * would collide, also when the first is long in TIME_WAIT.
  */
 function ruleset(options: SteeringOptions, families: readonly Family[]): string {
   const { relayPort, inboundPort, exceptPorts = [] } = options;
   const has = (mark: number): string => `meta mark & ${hex(mark)} != 0`;
   const except = [...new Set([...exceptPorts, relayPort, inboundPort])];
+  const tproxyTo = (port: number, and = ''): string =>
+    families
+      .map(
+        (f) =>
+          `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${port} ${and}accept\n`,
+      )
+      .join('');
   return `
 table inet ${NAME} {
 ${families.map(createdMemo).join('')}
-  # Verdict REDIRECT. Before the nat chains of others (-100): the first one decides.
-  chain redirect_output {
-    type nat hook output priority -101; policy accept;
-    meta l4proto tcp ${has(MARK.REDIRECT)} redirect to :${relayPort}
-  }
-
   # Verdict REFUSE, and what was to be redirected but was not, as that must not go out in plaintext.
   chain refuse_output {
     type filter hook output priority 10; policy accept;
     meta l4proto tcp ${has(MARK.REFUSE)} reject with tcp reset
-    ${has(MARK.REDIRECT)} tcp dport != ${relayPort} reject with tcp reset
+    meta l4proto tcp ${has(MARK.REDIRECT)} meta mark & ${hex(MARK.LOCAL_DELIVERY)} == 0 reject with tcp reset
+  }
+
+  # Verdict REDIRECT: the SYN comes back by the loopback interface, see below, and goes to the relay.
+  chain redirect_prerouting {
+    type filter hook prerouting priority -150; policy accept;
+    iifname "lo" ${has(MARK.REDIRECT)} tcp flags & (fin | syn | rst | ack) == syn jump to_relay
+  }
+  chain to_relay {
+${tproxyTo(relayPort)}    # No listener: it is gone.
+    meta l4proto tcp reject with tcp reset
   }
 
   # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
-  # Where there is no such socket, "socket mark" fails.
+  # Where there is no such socket, "socket mark" fails. It fails in TIME_WAIT as well: what is found there is the
+  # remains of an earlier connection from the same port, and if that was the daemon's, so is the next one.
   chain steer_prerouting {
     type filter hook prerouting priority -150; policy accept;
     iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
-      tcp dport != { ${except.join(', ')} } fib daddr type local \\
-      socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+      tcp dport != { ${except.join(', ')} } fib daddr type local jump steer_syn
     # What follows such a SYN finds its socket by itself, but for the ACK that answers a SYN cookie.
     iifname != "lo" tcp flags & (syn | rst | ack) == ack \\
       ct mark & ${hex(MARK.STEERED)} != 0 ct direction original jump steer
   }
+  chain steer_syn {
+    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
+    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} != 0 return
+    socket transparent 1 jump steer
+  }
   # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
   chain steer {
-${families.map((f) => `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${inboundPort} ct mark set ct mark | ${hex(MARK.STEERED)} accept\n`).join('')}  }
+${tproxyTo(inboundPort, `ct mark set ct mark | ${hex(MARK.STEERED)} `)}  }
 
-  # The leg to the local server: remembered before, and answers marked after, the mangle chains of others (-150).
+  # Legs on this machine: remembered before, and their packets marked after, the mangle chains of others (-150).
   chain remember_leg_output {
     type filter hook output priority -151; policy accept;
     ${has(MARK.LOCAL_DELIVERY)} ct direction original ct mark set ct mark | ${hex(MARK.LOCAL_DELIVERY)}
+    ${has(MARK.REDIRECT)} ct direction original ct mark set ct mark | ${hex(MARK.REDIRECT)}
   }
   chain route_leg_output {
     type route hook output priority -149; policy accept;
     ct mark & ${hex(MARK.LOCAL_DELIVERY)} != 0 ct direction reply meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
+    # (Not the daemon's own: it may use the port of an application that has just ended.)
+    ct mark & ${hex(MARK.REDIRECT)} != 0 ct direction original meta mark & ${hex(MARK.DAEMON_SOCKET)} == 0 \\
+      meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
   }
 }
 `;
@@ -280,7 +308,7 @@ function exists(...what: string[]): boolean {
 }
 
 /** Whether IPv6 is compiled in and not switched off for `lo`, where our route goes. */
-function hasIPv6(): boolean {
+export function hasIPv6(): boolean {
   const disabled = '/proc/sys/net/ipv6/conf/lo/disable_ipv6';
   return existsSync(disabled) && readFileSync(disabled, 'utf8').trim() === '0';
 }

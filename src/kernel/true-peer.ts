@@ -4,7 +4,7 @@
  */
 
 import { TcpcryptError } from '../errors.js';
-import { deleteElement, openPin, updateElement } from './libbpf.js';
+import { deleteElement, openMap, updateElement } from './libbpf.js';
 import {
   AF_INET,
   close,
@@ -18,12 +18,16 @@ import {
 import { mapPin } from './pins.js';
 import { addressBytes } from './sockaddr.js';
 
+/** `struct eno_peer_key` and `struct eno_peer` (bpf/eno_state.h). */
+const KEY_SIZE = 32;
+const VALUE_SIZE = 24;
+
 export class TruePeers {
   readonly #map: number;
 
   /** @param pins the directory that "tcpcrypt up" reported */
   constructor(pins: string) {
-    const map = openPin(mapPin(pins, 'eno_true_peers'));
+    const map = openMap(mapPin(pins, 'eno_true_peers'), KEY_SIZE, VALUE_SIZE);
     if (map === undefined)
       throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
     this.#map = map;
@@ -34,7 +38,7 @@ export class TruePeers {
    * the connection, as the server sees it) is told `realHost`:`realPort` instead.
    */
   set(netnsCookie: bigint, localHost: string, localPort: number, realHost: string, realPort: number): void {
-    const value = Buffer.alloc(24);
+    const value = Buffer.alloc(VALUE_SIZE);
     addressBytes(realHost).copy(value);
     value.writeUInt16BE(realPort, 16);
     updateElement(this.#map, peerKey(netnsCookie, localHost, localPort), value);
@@ -52,7 +56,7 @@ export class TruePeers {
 
 /** `struct eno_peer_key`. */
 function peerKey(netnsCookie: bigint, host: string, port: number): Buffer {
-  const key = Buffer.alloc(32);
+  const key = Buffer.alloc(KEY_SIZE);
   key.writeBigUInt64LE(netnsCookie);
   addressBytes(host).copy(key, 8);
   key.writeUInt16BE(port, 24);

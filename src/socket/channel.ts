@@ -11,8 +11,9 @@
 import type { Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
 import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
-import { type AeadId, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
+import { type AeadId, INIT1_MAGIC, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
 import type { Encryption } from './options.js';
+import { errorAtEnd, reset } from './transport.js';
 
 /** What of {@link Channel} its owner hears of. */
 export interface ChannelHandlers {
@@ -35,6 +36,7 @@ export class Channel {
   #ready = false;
   #endReceived = false;
   #aborted = false;
+  #ended: Written | undefined;
   #error: Error | undefined;
   #dataReceived = 0;
   #dataSent = 0;
@@ -68,10 +70,8 @@ export class Channel {
       return;
     }
     this.#session = new Session({ negotiated, ciphers: encryption.ciphers });
-    this.#deadline = setTimeout(
-      () => this.abort(new TcpcryptError('ERR_TCPCRYPT_HANDSHAKE_TIMEOUT')),
-      encryption.handshakeTimeout,
-    );
+    // The transport keeps the process alive if anything does.
+    this.#deadline = setTimeout(tooLate, encryption.handshakeTimeout, this).unref();
     transport.on('data', (chunk) => this.#handleData(chunk));
     this.#transmit();
   }
@@ -113,35 +113,52 @@ export class Channel {
   get dataSent(): number {
     return this.#dataSent;
   }
+  /** Why the connection was aborted. */
+  get error(): Error | undefined {
+    return this.#error;
+  }
   get transport(): TcpSocket {
     return this.#transport;
   }
 
   /**
    * Sends application data, after onReady.
-   * @param written called when the operating system has taken it over
+   * @param written called when the operating system has taken it over, or never will
    * @returns false when the caller should wait for onDrain
    */
-  write(data: Uint8Array, written?: (error?: Error | null) => void): boolean {
-    this.#dataSent += data.length;
-    if (this.#session === undefined) return this.#transport.write(data, written);
-    this.#session.write(data);
+  write(data: Uint8Array, written?: Written): boolean {
+    return this.writev([data], written);
+  }
+
+  /** As {@link write}; small pieces travel in one frame. */
+  writev(pieces: readonly Uint8Array[], written?: Written): boolean {
+    if (this.#gone) {
+      if (written !== undefined) process.nextTick(() => written(this.#error ?? closed()));
+      return true;
+    }
+    for (const piece of pieces) this.#dataSent += piece.length;
+    const session = this.#session;
+    if (session === undefined) return this.#writePieces(pieces, written);
+    for (const piece of pieces) session.write(piece);
     return this.#transmit(written);
   }
 
-  /** Ends our direction: FINp, then TCP FIN. */
-  end(finished?: () => void): void {
+  /** Ends our direction: FINp, then TCP FIN. `finished` is called when FIN is on its way, or the connection gone. */
+  end(finished?: Written): void {
     if (this.#session === undefined) {
       this.#transport.end(finished);
-      return;
+    } else if (this.#gone) {
+      if (finished !== undefined) process.nextTick(() => finished(this.#error ?? closed()));
+    } else {
+      this.#ended = finished;
+      this.#session.end();
+      this.#transmit();
     }
-    this.#session.end();
-    this.#transmit(finished);
   }
 
   /** Starts a new key generation (RFC 8548 §3.8). */
   rekey(): void {
-    if (this.#session === undefined) return;
+    if (this.#session === undefined || this.#gone) return;
     this.#session.rekey();
     this.#transmit();
   }
@@ -156,44 +173,63 @@ export class Channel {
 
   /** Resets the connection (RFC 793 ABORT). `error` is what onClose reports; without one, nobody is told of a fault. */
   abort(error?: Error): void {
-    if (!this.#aborted) this.#error = error;
+    if (this.#aborted) return;
     this.#aborted = true;
+    this.#error = error;
     this.#session?.destroy();
     clearTimeout(this.#deadline);
-    this.#transport.resetAndDestroy();
+    reset(this.#transport);
   }
 
   #handleData(chunk: Uint8Array): void {
     const session = this.#session;
+    if (this.#aborted) return;
     if (session === undefined) {
+      if (this.#dataReceived === 0 && this.#peerEncrypts(chunk)) {
+        this.abort(new TcpcryptError('ERR_TCPCRYPT_ENO_ACK_STRIPPED'));
+        return;
+      }
       this.#dataReceived += chunk.length;
       this.#handlers.onData(chunk);
       return;
     }
+    let failure: unknown;
     try {
       session.handleData(chunk);
     } catch (error) {
-      this.#deliver(session);
-      this.#fail(error);
-      return;
+      failure = error;
     }
-    this.#deliver(session);
-    this.#transmit();
+    // What was authentic before the error still counts; the end of a stream that went on does not.
+    this.#deliver(session, failure === undefined);
+    if (failure === undefined) this.#transmit();
+    else this.#fail(failure);
   }
 
-  #deliver(session: Session): void {
+  /**
+   * Without ENO on its first ACK segment we must go on in plaintext (RFC 8547 §4.6), but if the option was removed on
+   * the way, the peer does not know: what it sends is no application data.
+   */
+  #peerEncrypts(firstChunk: Uint8Array): boolean {
+    return (
+      this.#plainReason === 'ERR_TCPCRYPT_ENO_NO_ACK' &&
+      firstChunk.length >= 4 &&
+      Buffer.from(firstChunk.buffer, firstChunk.byteOffset, 4).readUInt32BE() === INIT1_MAGIC
+    );
+  }
+
+  #deliver(session: Session, inOrder: boolean): void {
     for (let event = session.pollEvent(); event !== undefined; event = session.pollEvent()) {
       switch (event.type) {
         case 'secure':
-          clearTimeout(this.#deadline);
-          if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId);
-          this.#becomeReady();
+          this.#becomeSecure(session);
           break;
         case 'data':
+          if (!this.#ready) break;
           this.#dataReceived += event.data.length;
           this.#handlers.onData(event.data);
           break;
         case 'end':
+          if (!inOrder) break;
           this.#endReceived = true;
           this.#handlers.onEnd();
           break;
@@ -201,6 +237,16 @@ export class Channel {
           break;
       }
     }
+  }
+
+  #becomeSecure(session: Session): void {
+    clearTimeout(this.#deadline);
+    try {
+      if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId);
+    } catch {
+      // "tcpcrypt down" in the meantime: others cannot ask the kernel for the session ID, nothing else is lost.
+    }
+    this.#becomeReady();
   }
 
   #becomeReady(): void {
@@ -211,6 +257,12 @@ export class Channel {
   }
 
   #handleEnd(): void {
+    if (this.#aborted) return;
+    const error = errorAtEnd(this.#transport);
+    if (error !== undefined) {
+      this.#fail(error);
+      return;
+    }
     if (this.#session === undefined) {
       this.#endReceived = true;
       this.#handlers.onEnd();
@@ -223,32 +275,43 @@ export class Channel {
     }
   }
 
-  /** Writes what the session has to send; one call of the operating system for all pieces. */
-  #transmit(written?: (error?: Error | null) => void): boolean {
+  /** Nothing can be sent any more. */
+  get #gone(): boolean {
+    return this.#transport.destroyed || this.#session?.state === 'failed';
+  }
+
+  /** Writes what the session has to send. */
+  #transmit(written?: Written): boolean {
     const session = this.#session;
-    if (session === undefined || this.#transport.destroyed) {
-      written?.(null);
-      return true;
-    }
+    if (session === undefined || this.#gone) return true;
     let pieces: Uint8Array[];
     try {
       pieces = session.pollTransmit();
     } catch (error) {
       this.#fail(error);
-      written?.(null);
+      written?.(this.#error);
       return true;
     }
-    const last = pieces.pop();
-    let flowing = !this.#transport.writableNeedDrain;
-    if (last === undefined) {
-      written?.(null);
-    } else {
-      this.#transport.cork();
-      for (const piece of pieces) this.#transport.write(piece);
-      flowing = this.#transport.write(last, written);
-      this.#transport.uncork();
+    const flowing = this.#writePieces(pieces, written);
+    if (session.transmitEnded && !this.#transport.writableEnded) this.#transport.end(this.#ended);
+    return flowing;
+  }
+
+  /** One call of the operating system for all pieces. */
+  #writePieces(pieces: readonly Uint8Array[], written?: Written): boolean {
+    const transport = this.#transport;
+    let left = pieces.length;
+    if (left === 0) {
+      if (written !== undefined) process.nextTick(written);
+      return !transport.writableNeedDrain;
     }
-    if (session.transmitEnded && !this.#transport.writableEnded) this.#transport.end();
+    let flowing = true;
+    if (left > 1) transport.cork();
+    for (const piece of pieces) {
+      left -= 1;
+      flowing = left > 0 ? transport.write(piece) : transport.write(piece, written);
+    }
+    if (pieces.length > 1) transport.uncork();
     return flowing;
   }
 
@@ -265,6 +328,13 @@ export class Channel {
     this.#handlers.onClose(this.#error);
   }
 }
+
+type Written = (error?: Error | null) => void;
+
+const tooLate = (channel: Channel): void =>
+  channel.abort(new TcpcryptError('ERR_TCPCRYPT_HANDSHAKE_TIMEOUT'));
+
+const closed = (): TcpcryptError => new TcpcryptError('ERR_TCPCRYPT_CLOSED');
 
 const notEncrypted = (reason: ErrorCode): TcpcryptError =>
   new TcpcryptError('ERR_TCPCRYPT_NOT_ENCRYPTED', { cause: new TcpcryptError(reason), detail: reason });

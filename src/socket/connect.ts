@@ -1,23 +1,34 @@
 /** `connect`: an outgoing connection, by name or address. */
-import { lookup as dnsLookup, type LookupAddress } from 'node:dns';
+import { type LookupAddress, lookup as lookupByName } from 'node:dns';
 import { isIP, type LookupFunction, connect as netConnect, type Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
-import { dial } from './dial.js';
-import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
-import { Socket, type SocketOptions } from './socket.js';
+import { type DialTarget, dial } from './dial.js';
+import { ATTEMPT_DELAY, check, type Encryption, type EncryptionOptions, encryption } from './options.js';
+import { type Attempt, alternate, Race } from './race.js';
+import { attach, Socket, type SocketOptions } from './socket.js';
+import { asSystemError } from './system-error.js';
 
+/** Options of {@link connect}: those of net.connect with the same meaning, and the {@link EncryptionOptions}. */
 export interface ConnectOptions extends EncryptionOptions, SocketOptions {
+  /** 1 to 65535. */
   readonly port: number;
   /** Name or address; default 'localhost'. */
   readonly host?: string;
+  /** Which addresses of a name may be used; default 0, both. */
   readonly family?: 0 | 4 | 6;
+  /** The address to connect from. */
   readonly localAddress?: string;
   readonly localPort?: number;
+  /** Instead of dns.lookup. */
   readonly lookup?: LookupFunction;
+  /** False: only the first address of a name is tried. Default true. */
+  readonly autoSelectFamily?: boolean;
+  /** Milliseconds until the next address of a name is tried as well; default 250. */
+  readonly autoSelectFamilyAttemptTimeout?: number;
   readonly noDelay?: boolean;
   readonly keepAlive?: boolean;
   readonly keepAliveInitialDelay?: number;
-  /** Idle milliseconds before 'timeout'. */
+  /** Idle milliseconds before 'timeout', as {@link Socket.setTimeout}. */
   readonly timeout?: number;
 }
 
@@ -25,7 +36,7 @@ export interface ConnectOptions extends EncryptionOptions, SocketOptions {
  * Opens a connection that is encrypted when the peer can (mode `opportunistic`, the default) or only then
  * (mode `required`). `listener` is called on 'ready'.
  *
- * The addresses of a name are tried one after the other.
+ * The addresses of a name are tried in turn, and the first one that answers is taken.
  *
  * @throws ERR_TCPCRYPT_ARGUMENT
  * Errors by event: those of net.Socket (ECONNREFUSED, ENOTFOUND, …), ERR_TCPCRYPT_NOT_ENCRYPTED and
@@ -45,7 +56,9 @@ export function connect(
       : first;
   const listener = typeof second === 'function' ? second : third;
   const wanted = encryption(options);
-  check(Number.isInteger(options.port) && options.port > 0 && options.port < 65536, `port: ${options.port}`);
+  const { port, localAddress } = options;
+  check(Number.isInteger(port) && port > 0 && port < 65536, `port: ${port}`);
+  check(localAddress === undefined || isIP(localAddress) !== 0, `localAddress: ${localAddress}`);
 
   const socket = new Socket(options);
   if (listener !== undefined) socket.once('ready', listener);
@@ -53,87 +66,80 @@ export function connect(
   if (options.keepAlive) socket.setKeepAlive(true, options.keepAliveInitialDelay ?? 0);
   if (options.timeout !== undefined) socket.setTimeout(options.timeout);
 
-  const host = options.host ?? 'localhost';
-  resolve(host, options, (error, addresses) => {
-    if (socket.destroyed) return;
-    if (error !== null) {
-      socket.destroy(error);
-      return;
-    }
-    for (const { address, family } of addresses) socket.emit('lookup', null, address, family, host);
-    tryAddresses(socket, addresses, options, wanted);
+  resolve(socket, options, (addresses) => {
+    const race = new Race({
+      addresses,
+      delay: options.autoSelectFamilyAttemptTimeout ?? ATTEMPT_DELAY,
+      attempt: (address, done) => tryAddress(socket, options, wanted, address, done),
+      done: (error, dialled) => {
+        socket.off('close', cancel);
+        if (dialled === undefined) socket.destroy(error);
+        else socket[attach](dialled.transport, dialled.fd, dialled.outcome, wanted);
+      },
+    });
+    const cancel = (): void => race.cancel();
+    socket.once('close', cancel);
   });
   return socket;
 }
 
+/** Calls `found` with the addresses to try, at least one, unless the socket has been destroyed by then. */
 function resolve(
-  host: string,
+  socket: Socket,
   options: ConnectOptions,
-  done: (error: Error | null, addresses: LookupAddress[]) => void,
+  found: (addresses: readonly LookupAddress[]) => void,
 ): void {
-  const family = isIP(host);
-  if (family !== 0) {
-    process.nextTick(done, null, [{ address: host, family }]);
+  const { host = 'localhost', lookup = lookupByName as LookupFunction, family = 0 } = options;
+  const literal = isIP(host);
+  if (literal !== 0) {
+    process.nextTick(() => {
+      if (!socket.destroyed) found([{ address: host, family: literal }]);
+    });
     return;
   }
-  const lookup = options.lookup ?? (dnsLookup as unknown as LookupFunction);
-  lookup(host, { all: true, family: options.family ?? 0 }, (error, addresses) => {
-    done(error, Array.isArray(addresses) ? addresses : []);
+  lookup(host, { all: true, family }, (error, result, resultFamily) => {
+    if (socket.destroyed) return;
+    if (error !== null) {
+      socket.emit('lookup', error, undefined, undefined, host);
+      socket.destroy(error);
+      return;
+    }
+    // A lookup function of the application may ignore "all".
+    const addresses =
+      typeof result === 'string' ? [{ address: result, family: resultFamily ?? isIP(result) }] : result;
+    for (const { address, family } of addresses) socket.emit('lookup', null, address, family, host);
+    if (socket.destroyed) return;
+    if (addresses.length === 0) socket.destroy(notFound(host));
+    else found(options.autoSelectFamily === false ? addresses.slice(0, 1) : alternate(addresses));
   });
 }
 
-function tryAddresses(
+/** One attempt, with ENO; on a machine that cannot do it, plain TCP as ever, or nothing where encryption is required. */
+function tryAddress(
   socket: Socket,
-  [address, ...others]: readonly LookupAddress[],
-  options: ConnectOptions,
+  { port, localAddress, localPort }: ConnectOptions,
   wanted: Encryption,
-): void {
-  if (address === undefined) {
-    socket.destroy(new Error(`no address for ${options.host}`));
-    return;
-  }
-  const failed = (error: Error): void => {
-    if (socket.destroyed) return;
-    if (others.length > 0) tryAddresses(socket, others, options, wanted);
-    else socket.destroy(error);
+  { address, family }: LookupAddress,
+  done: Parameters<Attempt>[1],
+): TcpSocket {
+  socket.emit('connectionAttempt', address, port, family);
+  const target = { host: address, port, family: family === 6 ? 6 : 4, localAddress, localPort } as const;
+  const ended: typeof done = (error, dialled) => {
+    if (error !== undefined) socket.emit('connectionAttemptFailed', address, port, family, error);
+    done(error, dialled);
   };
-  const target = {
-    host: address.address,
-    port: options.port,
-    family: address.family === 6 ? (6 as const) : (4 as const),
-    localAddress: options.localAddress,
-    localPort: options.localPort,
-  };
-  let transport: TcpSocket;
   try {
-    transport = dial(target, wanted, (error, dialled) => {
-      socket.off('close', giveUp);
-      if (dialled === undefined) failed(error ?? new Error('connection failed'));
-      else if (socket.destroyed) dialled.transport.resetAndDestroy();
-      else socket.attach(dialled.transport, dialled.fd, dialled.outcome, wanted);
-    });
+    return dial(target, wanted, ended);
   } catch (error) {
     const code = error instanceof TcpcryptError ? error.code : undefined;
     if (wanted.mode === 'required' || !withoutKernel(code)) {
-      process.nextTick(() => socket.destroy(error as Error));
-      return;
+      throw asSystemError(error, 'connect', address, port);
     }
-    transport = plainConnect(socket, target, wanted, code, failed);
+    return dialPlain(target, code, ended);
   }
-  const giveUp = (): void => {
-    transport.destroy();
-  };
-  socket.once('close', giveUp);
 }
 
-/** A host that cannot do ENO talks plain TCP, as it always did. */
-function plainConnect(
-  socket: Socket,
-  target: { host: string; port: number; localAddress: string | undefined; localPort: number | undefined },
-  wanted: Encryption,
-  reason: ErrorCode,
-  failed: (error: Error) => void,
-): TcpSocket {
+function dialPlain(target: DialTarget, reason: ErrorCode, done: Parameters<Attempt>[1]): TcpSocket {
   const { localAddress, localPort, host, port } = target;
   const transport = netConnect({
     host,
@@ -142,14 +148,20 @@ function plainConnect(
     ...(localAddress === undefined ? {} : { localAddress }),
     ...(localPort === undefined ? {} : { localPort }),
   });
-  transport.once('error', failed);
+  transport.once('error', done);
   transport.once('connect', () => {
-    transport.off('error', failed);
-    if (socket.destroyed) transport.resetAndDestroy();
-    else socket.attach(transport, -1, { result: 'plain', reason }, wanted);
+    transport.off('error', done);
+    done(undefined, { transport, fd: -1, outcome: { result: 'plain', reason } });
   });
   return transport;
 }
+
+const notFound = (host: string): Error =>
+  Object.assign(new Error(`getaddrinfo ENOTFOUND ${host}`), {
+    code: 'ENOTFOUND',
+    syscall: 'getaddrinfo',
+    hostname: host,
+  });
 
 /** Whether the error says that this machine cannot do ENO. */
 export const withoutKernel = (code: ErrorCode | undefined): code is ErrorCode =>

@@ -54,7 +54,15 @@ export function dial(
       done(error);
       return;
     }
-    done(undefined, { transport, fd, outcome: enoOutcome(fd) });
+    let outcome: EnoOutcome;
+    try {
+      outcome = enoOutcome(fd);
+    } catch (failure) {
+      transport.destroy();
+      done(failure as Error);
+      return;
+    }
+    done(undefined, { transport, fd, outcome });
   };
   const connected = (): void => finish(undefined);
   const closed = (): void => finish(new Error('the connection attempt was given up'));

@@ -6,16 +6,19 @@
  *   'secure'   the key exchange is over: `sessionId`, `cipher` are there (encrypted connections only)
  *   'ready'    data can flow: right after 'secure', or after 'connect' when the connection is plain
  *   'timeout'  idle for as long as setTimeout said
- *   'lookup'   as net.Socket
+ *   'lookup', 'connectionAttempt', 'connectionAttemptFailed', 'close' (hadError)   as net.Socket
+ *
+ * destroy() on an encrypted connection whose writing side has not finished resets it: the peer gets an error, never
+ * the end of the stream. On a plain connection it does what it does on a net.Socket.
  */
 import type { AddressInfo, Socket as TcpSocket } from 'node:net';
-import { Duplex, type DuplexOptions } from 'node:stream';
+import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import type { ErrorCode } from '../errors.js';
 import { TcpcryptError } from '../errors.js';
 import type { EnoOutcome } from '../kernel/eno-socket.js';
 import type { AeadId, TepId } from '../session/index.js';
 import { Channel } from './channel.js';
-import type { Encryption } from './options.js';
+import { check, type Encryption, PORTION } from './options.js';
 
 type Callback = (error?: Error | null) => void;
 
@@ -25,20 +28,37 @@ interface Waiting {
   final?: Callback;
 }
 
+/** As in stream.Duplex and net.Socket. */
 export interface SocketOptions extends Pick<DuplexOptions, 'allowHalfOpen' | 'signal' | 'highWaterMark'> {}
+
+/** The method that gives a socket its established connection: for `connect` and `Server` only. */
+export const attach = Symbol('attach');
 
 export class Socket extends Duplex {
   #channel: Channel | undefined;
   #transport: TcpSocket | undefined;
   #ready = false;
   #connecting = true;
+  #transportClosed = false;
+  #hadError = false;
   readonly #waiting: Waiting = {};
-  readonly #settings: ((transport: TcpSocket) => void)[] = [];
-  #idleTimeout = 0;
+  #settings: ((transport: TcpSocket) => void)[] | undefined;
+  /** Bytes of the write under way that the channel has counted already. */
+  #sending = 0;
+  #idleTimeout: number | undefined;
+  /** Until there is a transport, which then has a timer of its own. */
+  #idleTimer: NodeJS.Timeout | undefined;
 
   /** Not for applications: `connect` and `Server` make sockets. */
-  constructor(options: SocketOptions = {}) {
-    super({ ...options, allowHalfOpen: options.allowHalfOpen ?? false, emitClose: true, autoDestroy: true });
+  constructor({ allowHalfOpen = false, signal, highWaterMark }: SocketOptions = {}) {
+    super({
+      allowHalfOpen,
+      ...(highWaterMark === undefined ? {} : { highWaterMark }),
+      emitClose: false, // as net.Socket: with the transport, and with `hadError`
+      autoDestroy: true,
+    });
+    // Not by Duplex: a signal that is aborted already would destroy what is not constructed yet.
+    if (signal !== undefined) addAbortSignal(signal, this);
   }
 
   /** True when the bytes on the wire are encrypted; final from 'connect' on. */
@@ -75,6 +95,7 @@ export class Socket extends Duplex {
   get cipher(): AeadId | undefined {
     return this.#channel?.cipher;
   }
+  /** True when the keys come from an earlier connection (RFC 8548 §3.5). */
   get resumed(): boolean {
     return this.#channel?.resumed ?? false;
   }
@@ -83,11 +104,13 @@ export class Socket extends Duplex {
     return this.#channel?.peerAware;
   }
 
+  /** True until 'connect'. */
   get connecting(): boolean {
     return this.#connecting;
   }
+  /** True until 'ready', and again when destroyed. */
   get pending(): boolean {
-    return !this.#ready;
+    return !this.#ready || this.destroyed;
   }
   get readyState(): 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed' {
     if (this.#connecting && !this.destroyed) return 'opening';
@@ -99,9 +122,9 @@ export class Socket extends Duplex {
   get bytesRead(): number {
     return this.#channel?.dataReceived ?? 0;
   }
-  /** Bytes of application data sent. */
+  /** Bytes of application data written, including what still waits in this process. */
   get bytesWritten(): number {
-    return this.#channel?.dataSent ?? 0;
+    return (this.#channel?.dataSent ?? 0) + this.writableLength - this.#sending;
   }
   get remoteAddress(): string | undefined {
     return this.#transport?.remoteAddress;
@@ -122,8 +145,9 @@ export class Socket extends Duplex {
     return this.#transport?.localPort;
   }
   get timeout(): number | undefined {
-    return this.#idleTimeout === 0 ? undefined : this.#idleTimeout;
+    return this.#idleTimeout;
   }
+  /** As net.Socket: `{}` before 'connect'. */
   address(): AddressInfo | Record<string, never> {
     return (this.#transport?.address() ?? {}) as AddressInfo | Record<string, never>;
   }
@@ -134,14 +158,21 @@ export class Socket extends Duplex {
   setKeepAlive(enable = false, initialDelay = 0): this {
     return this.#configure((transport) => transport.setKeepAlive(enable, initialDelay));
   }
-  /** Emits 'timeout' after so many idle milliseconds, as net.Socket does; 0 switches off. */
+  /** Emits 'timeout' after so many idle milliseconds, connecting included, as net.Socket does; 0 switches off. */
   setTimeout(milliseconds: number, callback?: () => void): this {
-    this.#idleTimeout = milliseconds;
+    check(milliseconds >= 0 && Number.isFinite(milliseconds), `timeout: ${milliseconds}`);
+    if (this.destroyed) return this;
     if (callback !== undefined) {
       if (milliseconds === 0) this.off('timeout', callback);
       else this.once('timeout', callback);
     }
-    return this.#configure((transport) => transport.setTimeout(milliseconds));
+    this.#idleTimeout = milliseconds;
+    clearTimeout(this.#idleTimer);
+    if (this.#transport !== undefined) this.#watchIdleness(this.#transport);
+    else if (milliseconds > 0) {
+      this.#idleTimer = setTimeout(() => this.emit('timeout'), milliseconds).unref();
+    }
+    return this;
   }
   ref(): this {
     return this.#configure((transport) => transport.ref());
@@ -155,25 +186,31 @@ export class Socket extends Duplex {
     this.#channel?.rekey();
   }
 
-  /** Ends the writable side once everything is written, then destroys. */
+  /** Ends the writable side, and destroys once everything is written. */
   destroySoon(): void {
     if (this.writable) this.end();
     if (this.writableFinished) this.destroy();
     else this.once('finish', () => this.destroy());
   }
 
-  /** Closes the connection with RST. */
+  /** Closes the connection with RST, also a plain one. */
   resetAndDestroy(): this {
     this.#channel?.abort();
     return this.destroy();
   }
 
-  /** Gives the socket its established connection. For `connect` and `Server` only. */
-  attach(transport: TcpSocket, fd: number, outcome: EnoOutcome, encryption: Encryption): void {
+  /** @internal */
+  [attach](transport: TcpSocket, fd: number, outcome: EnoOutcome, encryption: Encryption): void {
     this.#transport = transport;
     this.#connecting = false;
-    for (const setting of this.#settings.splice(0)) setting(transport);
-    transport.on('timeout', () => this.emit('timeout'));
+    if (this.#settings !== undefined) {
+      for (const setting of this.#settings) setting(transport);
+      this.#settings = undefined;
+    }
+    if (this.#idleTimeout !== undefined) {
+      clearTimeout(this.#idleTimer);
+      this.#watchIdleness(transport);
+    }
     this.#channel = new Channel(transport, fd, outcome, encryption, {
       onReady: () => this.#becomeReady(),
       onData: (data) => {
@@ -183,7 +220,7 @@ export class Socket extends Duplex {
         this.push(null);
       },
       onDrain: () => {},
-      onClose: (error) => this.#transportClosed(error),
+      onClose: (error) => this.#closed(error),
     });
     this.emit('connect');
   }
@@ -204,33 +241,42 @@ export class Socket extends Duplex {
   }
 
   override _final(callback: Callback): void {
-    if (this.#ready) this.#channel?.end(() => callback());
-    else this.#waiting.final = callback;
+    const channel = this.#channel;
+    if (!this.#ready || channel === undefined) this.#waiting.final = callback;
+    else channel.end((error) => callback(error && (channel.error ?? error)));
   }
 
   override _destroy(error: Error | null, callback: Callback): void {
-    const transport = this.#transport;
     this.#connecting = false;
-    if (transport !== undefined && !transport.destroyed) {
-      // Both directions ended in order: close as TCP does. Otherwise the peer must not take this for an end.
-      if (this.readableEnded && this.writableFinished) transport.destroySoon();
-      else this.#channel?.abort();
+    clearTimeout(this.#idleTimer);
+    const { write, final } = this.#waiting;
+    if (write !== undefined || final !== undefined) {
+      const reason = error ?? new TcpcryptError('ERR_TCPCRYPT_CLOSED');
+      write?.callback(reason);
+      final?.(reason);
     }
-    for (const waiting of [this.#waiting.write?.callback, this.#waiting.final]) {
-      waiting?.(error ?? new TcpcryptError('ERR_TCPCRYPT_CLOSED'));
-    }
+    this.#hadError = error !== null;
     callback(error);
+    const transport = this.#transport;
+    if (transport === undefined || this.#transportClosed) process.nextTick(emitClose, this, this.#hadError);
+    // On an encrypted connection the peer must not take this for the end of our data, unless it was that (TC-36).
+    else if (this.writableFinished || !this.encrypted) transport.destroy();
+    else this.#channel?.abort();
   }
 
   #becomeReady(): void {
     this.#ready = true;
     if (this.encrypted) this.emit('secure');
-    this.emit('ready');
+    if (!this.destroyed) this.emit('ready');
     const { write, final } = this.#waiting;
-    delete this.#waiting.write;
-    delete this.#waiting.final;
-    if (write !== undefined) this.#send(write.chunks, write.callback);
-    if (final !== undefined) this._final(final);
+    if (write !== undefined) {
+      delete this.#waiting.write;
+      this.#send(write.chunks, write.callback);
+    }
+    if (final !== undefined) {
+      delete this.#waiting.final;
+      this._final(final);
+    }
   }
 
   #send(chunks: readonly Uint8Array[], callback: Callback): void {
@@ -239,21 +285,59 @@ export class Socket extends Duplex {
       this.#waiting.write = { chunks, callback };
       return;
     }
-    // What was written in one turn travels in one frame: a copy of small chunks is cheaper than their tags.
-    const [only] = chunks;
-    const data = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
-    channel.write(data, (error) => callback(error));
+    const [portion, rest] = splitAt(chunks, PORTION);
+    for (const piece of portion) this.#sending += piece.length;
+    channel.writev(portion, (error) => {
+      if (rest.length > 0 && !error && !this.destroyed) {
+        this.#send(rest, callback);
+        return;
+      }
+      this.#sending = 0;
+      callback(error && (channel.error ?? error)); // the cause, not that a write failed because of it
+    });
   }
 
   #configure(setting: (transport: TcpSocket) => void): this {
-    if (this.#transport !== undefined) setting(this.#transport);
-    else this.#settings.push(setting);
+    if (this.#transport !== undefined) {
+      setting(this.#transport);
+    } else {
+      this.#settings ??= [];
+      this.#settings.push(setting);
+    }
     return this;
   }
 
-  #transportClosed(error: Error | undefined): void {
-    if (error !== undefined) this.destroy(error);
+  #watchIdleness(transport: TcpSocket): void {
+    if (transport.listenerCount('timeout') === 0) transport.on('timeout', () => this.emit('timeout'));
+    transport.setTimeout(this.#idleTimeout ?? 0);
+  }
+
+  #closed(error: Error | undefined): void {
+    this.#transportClosed = true;
+    if (this.destroyed) emitClose(this, this.#hadError);
+    else if (error !== undefined) this.destroy(error);
     else if (this.readableEnded || !this.#ready) this.destroy();
     else this.once('end', () => this.destroy());
   }
+}
+
+const emitClose = (socket: Socket, hadError: boolean): boolean => socket.emit('close', hadError);
+
+/** The first `size` bytes of the chunks, and the others. Nothing is copied. */
+function splitAt(
+  chunks: readonly Uint8Array[],
+  size: number,
+): [first: readonly Uint8Array[], rest: readonly Uint8Array[]] {
+  let length = 0;
+  for (const [index, chunk] of chunks.entries()) {
+    if (length + chunk.length > size) {
+      const cut = size - length;
+      return [
+        [...chunks.slice(0, index), chunk.subarray(0, cut)],
+        [chunk.subarray(cut), ...chunks.slice(index + 1)],
+      ];
+    }
+    length += chunk.length;
+  }
+  return [chunks, []];
 }

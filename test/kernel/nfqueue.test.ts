@@ -82,6 +82,16 @@ test('close lets everything that is held go, at once', async () => {
   }
 });
 
+test('process.exit lets everything that is held go, and ends the process', async () => {
+  const leaving = network.agent('client');
+  await leaving.openQueue(QUEUE, 'hold');
+  const connecting = application.connect(toServer);
+  while ((await leaving.takeSeen()).length === 0) await holder.sleep(10);
+  await assert.rejects(leaving.exit(), /gone/);
+  await leaving.ended;
+  assert.ok((await connecting).milliseconds < SYN_AGAIN);
+});
+
 test('the holder dies by SIGKILL: held SYNs are sent again and pass, later ones pass at once', async () => {
   const doomed = network.agent('client');
   await doomed.openQueue(QUEUE, 'hold');

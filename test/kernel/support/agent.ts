@@ -201,6 +201,10 @@ const operations = {
     process.setuid?.(65534);
   },
 
+  exit(): void {
+    process.exit();
+  },
+
   sleep: (milliseconds: number) => sleep(milliseconds),
 };
 export type Operations = typeof operations;

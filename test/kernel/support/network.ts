@@ -23,7 +23,11 @@ export type Agent = {
   readonly [K in keyof Operations]: (
     ...args: Parameters<Operations[K]>
   ) => Promise<Awaited<ReturnType<Operations[K]>>>;
-} & { readonly kill: (signal: NodeJS.Signals) => Promise<void> };
+} & {
+  readonly kill: (signal: NodeJS.Signals) => Promise<void>;
+  /** Resolves when the process is gone. */
+  readonly ended: Promise<void>;
+};
 
 export class Network {
   readonly #name = `tcpcrypt-${randomBytes(4).toString('hex')}`;
@@ -69,6 +73,7 @@ export class Network {
     return new Proxy({} as Agent, {
       get: (_, operation) => {
         if (operation === 'then') return undefined;
+        if (operation === 'ended') return ended;
         if (operation === 'kill')
           return (signal: NodeJS.Signals) => {
             child.kill(signal);

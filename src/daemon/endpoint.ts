@@ -1,0 +1,19 @@
+/** One end of a TCP connection. */
+import { isIPv6 } from 'node:net';
+import { addressBytes, addressText } from '../kernel/sockaddr.js';
+
+export interface Endpoint {
+  /** A literal address. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** "10.0.0.1:80", "[fd00::1]:80" (RFC 3986 §3.2.2). */
+export const endpointText = ({ address, port }: Endpoint): string =>
+  isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`;
+
+export const familyOf = (address: string): 4 | 6 => (isIPv6(address) ? 6 : 4);
+
+/** Texts of one address are equal in this form: Node and we abbreviate IPv6 addresses differently. */
+export const canonical = (address: string): string =>
+  isIPv6(address) ? addressText(addressBytes(address)) : address;

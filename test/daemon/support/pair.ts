@@ -1,0 +1,150 @@
+/**
+ * Two hosts, alice (client) and bob (server), with the daemon on both of them, or on one only:
+ *
+ *     alice [daemon] ──── router ──── [daemon] bob
+ *
+ *     for (const where of PLACES) describe(`with ${where}`, { skip }, () => {
+ *       let pair: Pair;
+ *       before(async () => { pair = await Pair.open(where); });
+ *       after(() => pair?.close());
+ */
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DaemonProcess, type LogLine } from '#src/demo/daemons.js';
+import { loadKernelPart } from '#src/demo/kernel-part.js';
+import type { Host } from '#src/lab/host.js';
+import { Lab } from '#src/lab/lab.js';
+
+export const skip = process.getuid?.() === 0 ? false : 'needs root';
+
+export type Place = 'both ends' | 'the client only' | 'the server only' | 'neither end';
+export const PLACES: readonly Place[] = ['both ends', 'the client only', 'the server only'];
+
+const PATIENCE = 15_000;
+
+export class Pair {
+  readonly #undo: (() => unknown)[] = [];
+  /** Where the daemon's maps are, on hosts that have the kernel part. */
+  readonly #pins = new Map<Host, string>();
+
+  /** What runs on the hosts; undefined where there is none. */
+  onAlice: DaemonProcess | undefined;
+  onBob: DaemonProcess | undefined;
+
+  private constructor(
+    readonly lab: Lab,
+    readonly alice: Host,
+    readonly bob: Host,
+    readonly place: Place,
+  ) {
+    this.#undo.push(() => lab.destroy());
+  }
+
+  static async open(place: Place, flags: readonly string[] = []): Promise<Pair> {
+    const lab = await Lab.create();
+    const pair = new Pair(lab, lab.host('alice'), lab.host('bob'), place);
+    try {
+      if (place === 'both ends' || place === 'the client only') {
+        pair.onAlice = await pair.daemon(pair.alice, flags);
+      }
+      if (place === 'both ends' || place === 'the server only')
+        pair.onBob = await pair.daemon(pair.bob, flags);
+    } catch (error) {
+      await pair.close();
+      throw error;
+    }
+    return pair;
+  }
+
+  /** Whether connections from alice to bob are to be encrypted. */
+  get encrypts(): boolean {
+    return this.place === 'both ends';
+  }
+
+  /** `tcpcrypt up` on `host`, where that has not been done. @returns the directory of its pins */
+  kernelPart(host: Host): string {
+    const present = this.#pins.get(host);
+    if (present !== undefined) return present;
+    const { pins, undo } = loadKernelPart(host);
+    this.#undo.push(undo);
+    this.#pins.set(host, pins);
+    return pins;
+  }
+
+  async daemon(host: Host, flags: readonly string[] = []): Promise<DaemonProcess> {
+    const daemon = await DaemonProcess.start(host, this.kernelPart(host), flags);
+    this.#undo.push(() => daemon.stop());
+    return daemon;
+  }
+
+  async close(): Promise<void> {
+    const errors: unknown[] = [];
+    for (const undo of this.#undo.splice(0).reverse()) {
+      try {
+        await undo();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+
+  /** What the daemons logged since the last call is forgotten: the next assertions are about what comes now. */
+  forget(): void {
+    this.onAlice?.lines.splice(0);
+    this.onBob?.lines.splice(0);
+  }
+
+  /**
+   * Waits until the daemons have logged the end of `count` connections to `port` of bob, and checks that they were
+   * encrypted with the same session IDs at both ends; or, with a daemon at one end, that none was.
+   */
+  async assertRelayed(port: number, count = 1): Promise<void> {
+    const about = ({ local, remote }: LogLine): boolean =>
+      [`${this.bob.address4}:${port}`, `[${this.bob.address6}]:${port}`].some((bob) =>
+        [local, remote].includes(bob),
+      );
+    const log = (daemon: DaemonProcess | undefined, event: string): LogLine[] =>
+      (daemon?.lines ?? []).filter((line) => line.event === event && about(line));
+    if (!this.encrypts) {
+      assert.deepEqual(log(this.onAlice, 'secure'), []);
+      assert.deepEqual(log(this.onBob, 'secure'), []);
+      return;
+    }
+    await eventually(() => {
+      assert.equal(log(this.onAlice, 'end').length, count);
+      assert.equal(log(this.onBob, 'end').length, count);
+    });
+    const ids = [this.onAlice, this.onBob].map((daemon) =>
+      log(daemon, 'secure')
+        .map(({ sessionId }) => sessionId)
+        .sort(),
+    );
+    assert.equal(ids[0]?.length, count);
+    assert.deepEqual(ids[0], ids[1]);
+    assert.equal(new Set(ids[0]).size, count);
+    for (const daemon of [this.onAlice, this.onBob]) {
+      assert.deepEqual(log(daemon, 'plain'), []);
+    }
+  }
+}
+
+/** Waits until `check` does not throw any more. */
+export async function eventually(check: () => unknown, patience = PATIENCE): Promise<void> {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    try {
+      await check();
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await sleep(50);
+    }
+  }
+}
+
+/** A Python program, run as `host.run(...python(source), ...)`. */
+export const python = (source: string, ...args: string[]): [string, string[]] => [
+  'python3',
+  ['-c', source, ...args],
+];
