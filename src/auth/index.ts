@@ -10,6 +10,19 @@ export type { MechanismName } from './constants.js';
 export { exporter } from './exporter.js';
 export { type Attempt, type GuessLimit, GuessLimiter, type GuessLimiterOptions } from './guess-limiter.js';
 export type { Role } from './hello.js';
+export {
+  type CookieProofOptions,
+  checkCookieProof,
+  cookieHeaders,
+  cookieProof,
+  cookieProofHook,
+  createHttpCookie,
+  environmentOf,
+  type HttpCookie,
+  type HttpIdentity,
+  type HttpSession,
+  handOverHeaders,
+} from './http.js';
 export { type KnownHostsOptions, knownHosts } from './known-hosts.js';
 export {
   fingerprint,
