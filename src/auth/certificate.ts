@@ -7,10 +7,10 @@
  *             blind (32 bytes) | index u32 | size u32 | depth u8, and so many hashes of 32 bytes
  *             signature, to the end
  */
-import { X509Certificate } from 'node:crypto';
+import { hash, type KeyObject, X509Certificate } from 'node:crypto';
 import { TcpcryptError } from '../errors.js';
 import { type BatchProof, BatchSigner, type BatchSignerOptions, signedContent } from './batch-signer.js';
-import { malformed, Reader, u8, u16, u24, u32 } from './bytes.js';
+import { malformed, prefixed, Reader, u8, u16, u24, u32 } from './bytes.js';
 import { Anchors, type Authorities, CHAIN_LIMIT, certificatesOf, verifyChain } from './certificate-chain.js';
 import { check } from './check.js';
 import type { Exchange, Mechanism } from './mechanism.js';
@@ -43,6 +43,8 @@ export interface CertificateTrust {
 
 /** Tuned by us: a chain of RSA-4096 certificates has 8 KB. */
 const PROOF_LIMIT = 64 * 1024;
+const JUDGEMENT_LIFETIME = 60_000;
+const JUDGEMENTS_LIMIT = 64;
 
 /** @throws ERR_TCPCRYPT_ARGUMENT */
 export function certificate({ key, chain, trust }: CertificateOptions): Mechanism {
@@ -60,7 +62,9 @@ export function certificate({ key, chain, trust }: CertificateOptions): Mechanis
   );
   check(own.length <= CHAIN_LIMIT, `certificate: ${own.length} certificates`);
   const encodedChain = encodeChain(own);
-  const anchors = trust && (trust.ca === undefined ? undefined : new Anchors(trust.ca));
+  const anchors = trust?.ca === undefined ? undefined : new Anchors(trust.ca);
+  const judgeServers = judgeOf(trust ?? {}, anchors, 'server');
+  const judgeClients = judgeOf(trust ?? {}, anchors, 'client');
   return {
     name: 'certificate',
     canProve: signer !== undefined,
@@ -72,12 +76,11 @@ export function certificate({ key, chain, trust }: CertificateOptions): Mechanis
         send(Buffer.concat([u16(signer.scheme), encodedChain, encodePath(proof)]));
       }
       if (!verifying || trust === undefined) return undefined;
-      const leaf = checkProof(await receive(PROOF_LIMIT), binding(role === 'A' ? 'B' : 'A'), {
-        anchors: anchors ?? Anchors.system(),
-        purpose: role === 'A' ? 'server' : 'client',
-        host: trust.host,
-        now: new Date(),
-      });
+      const proof = await receive(PROOF_LIMIT);
+      const leaf =
+        role === 'A'
+          ? checkProof(proof, binding('B'), judgeServers)
+          : checkProof(proof, binding('A'), judgeClients);
       const name = trust.authorize === undefined ? trust.host : await trust.authorize(leaf);
       if (name === undefined) {
         throw new TcpcryptError('ERR_TCPCRYPT_AUTH_CERTIFICATE', { detail: 'not authorized here' });
@@ -93,6 +96,22 @@ const encodeChain = (chain: readonly X509Certificate[]): Buffer =>
 const encodePath = ({ blind, index, size, siblings, signature }: BatchProof): Buffer =>
   Buffer.concat([blind, u32(index), u32(size), u8(siblings.length), ...siblings, signature]);
 
+/** The parts of a PROOF. @throws ERR_TCPCRYPT_AUTH_MESSAGE */
+function parseProof(proof: Buffer) {
+  const reader = new Reader(proof, 'certificate proof');
+  const scheme = reader.u16();
+  const count = reader.u8();
+  if (count === 0 || count > CHAIN_LIMIT) throw malformed(`${count} certificates`);
+  const chain = Array.from({ length: count }, () => reader.bytes(reader.u24()));
+  const blind = reader.bytes(BLIND_LENGTH);
+  const index = reader.u32();
+  const size = reader.u32();
+  const depth = reader.u8();
+  if (depth > PATH_LIMIT) throw malformed('a path too deep');
+  const siblings = Array.from({ length: depth }, () => reader.bytes(HASH_LENGTH));
+  return { scheme, chain, blind, path: { index, size, siblings }, signature: reader.rest() };
+}
+
 /**
  * @returns the peer's certificate
  * @throws ERR_TCPCRYPT_AUTH_MESSAGE, _CERTIFICATE, _CERTIFICATE_NAME, _BATCH
@@ -100,29 +119,50 @@ const encodePath = ({ blind, index, size, siblings, signature }: BatchProof): Bu
 function checkProof(
   proof: Buffer,
   binding: ReturnType<Exchange['binding']>,
-  requirements: Parameters<typeof verifyChain>[1],
+  judge: (chain: readonly Buffer[]) => Judgement,
 ): X509Certificate {
-  const reader = new Reader(proof, 'certificate proof');
-  const scheme = reader.u16();
-  const count = reader.u8();
-  if (count === 0 || count > CHAIN_LIMIT) throw malformed(`${count} certificates`);
-  const sent = Array.from({ length: count }, () => parse(reader.bytes(reader.u24())));
-  const blind = reader.bytes(BLIND_LENGTH);
-  const index = reader.u32();
-  const size = reader.u32();
-  const depth = reader.u8();
-  if (depth > PATH_LIMIT) throw malformed('a path too deep');
-  const siblings = Array.from({ length: depth }, () => reader.bytes(HASH_LENGTH));
-  const signature = reader.rest();
-
-  const leaf = sent[0] as X509Certificate;
-  const root = rootOf(leafOf(blind, binding), { index, size, siblings });
+  const { scheme, chain, blind, path, signature } = parseProof(proof);
+  const root = rootOf(leafOf(blind, binding), path);
   if (root === undefined) throw new TcpcryptError('ERR_TCPCRYPT_AUTH_BATCH', { detail: 'shape of the path' });
-  verifyChain(sent, requirements);
-  if (!verifySignature(leaf.publicKey, scheme, signedContent(size, root), signature)) {
+  const { leaf, key } = judge(chain);
+  if (!verifySignature(key, scheme, signedContent(path.size, root), signature)) {
     throw new TcpcryptError('ERR_TCPCRYPT_AUTH_BATCH');
   }
   return leaf;
+}
+
+/** A chain that was found right. */
+interface Judgement {
+  readonly leaf: X509Certificate;
+  readonly key: KeyObject;
+  /** Time in milliseconds. */
+  readonly until: number;
+}
+
+/**
+ * Judges chains, and remembers for a minute those that it found right: parsing and checking them costs a client more
+ * than everything else.
+ */
+function judgeOf(trust: CertificateTrust, anchors: Anchors | undefined, purpose: 'server' | 'client') {
+  const known = new Map<string, Judgement>();
+  return (chain: readonly Buffer[]): Judgement => {
+    const id = hash('sha256', Buffer.concat(chain.map(prefixed)), 'hex');
+    const now = Date.now();
+    const before = known.get(id);
+    if (before !== undefined && now <= before.until) return before;
+    const found = verifyChain(chain.map(parse), {
+      anchors: anchors ?? Anchors.system(),
+      purpose,
+      host: trust.host,
+      now: new Date(now),
+    });
+    const leaf = found[0] as X509Certificate;
+    const ends = found.map(({ validTo }) => Date.parse(validTo));
+    const judgement = { leaf, key: leaf.publicKey, until: Math.min(now + JUDGEMENT_LIFETIME, ...ends) };
+    if (known.size >= JUDGEMENTS_LIMIT) known.clear();
+    known.set(id, judgement);
+    return judgement;
+  };
 }
 
 function parse(der: Buffer): X509Certificate {

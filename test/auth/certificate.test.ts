@@ -172,6 +172,21 @@ describe('chains', () => {
     assert.equal((await judge(server))[1], 'ERR_TCPCRYPT_AUTH_CERTIFICATE'); // serverAuth is not clientAuth
   });
 
+  test('a chain that was found right is remembered, but not beyond its end, and not for another', async (context) => {
+    const end = new Date(Date.now() + 30_000);
+    const leaf = await serverCertificate(root, { to: end });
+    const ofClient = { offer: [certificate({ trust: { ca: root.pem, host: HOST } })] };
+    const ofServer = { offer: [certificate({ key: leaf.key, chain: leaf.pem })] };
+    for (let round = 0; round < 2; round++) {
+      assert.equal(typeof (await both(pair(), ofClient, ofServer))[0], 'object');
+    }
+    const impostor = await serverCertificate(await authority());
+    const ofImpostor = { offer: [certificate({ key: impostor.key, chain: impostor.pem })] };
+    assert.equal((await both(pair(), ofClient, ofImpostor))[0], 'ERR_TCPCRYPT_AUTH_CERTIFICATE');
+    context.mock.timers.enable({ apis: ['Date'], now: end.getTime() + 1000 });
+    assert.equal((await both(pair(), ofClient, ofServer))[0], 'ERR_TCPCRYPT_AUTH_CERTIFICATE');
+  });
+
   test('wrong use of the API', () => {
     const { key, pem: chain } = server;
     for (const options of [
