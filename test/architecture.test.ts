@@ -32,7 +32,7 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
       packages: ['node:dns', 'node:dns/promises', 'node:events', 'node:net', 'node:stream', 'node:util'],
     },
     auth: {
-      folders: ['socket', 'crypto'],
+      folders: ['crypto'],
       packages: [
         '@noble/curves/ed25519.js',
         '@noble/curves/nist.js',
