@@ -2,7 +2,6 @@
  * Every mechanism on real tcpcrypt connections, and a man in the middle who terminates tcpcrypt on both sides.
  */
 import assert from 'node:assert/strict';
-import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,90 +10,21 @@ import { after, before, describe, test } from 'node:test';
 import {
   type AuthenticateOptions,
   authenticate,
-  certificate,
-  cpace,
-  createVerifier,
   exporter,
-  knownHosts,
-  knownKey,
   type Mechanism,
   type Peer,
-  pinnedKeys,
-  rawPublicKey,
   sharedKey,
-  spake2plus,
-  stretchPassword,
 } from '#src/auth/index.js';
-import { labelledHash } from '#src/auth/labels.js';
 import type { Server, Socket } from '#src/index.js';
-import { authority, CLIENT, issue, serverCertificate } from './support/ca.js';
-import { type Change, manInTheMiddle } from './support/man-in-the-middle.js';
+import { type Change, corrected, manInTheMiddle } from './support/man-in-the-middle.js';
 import { connected, type KernelPart, kernelPart, listening } from './support/network.js';
 import { type Outcome, outcomeOf } from './support/outcome.js';
-import { message, messagesIn } from './support/pair.js';
+import { makeMaterial, SETTING_NAMES, type Setting, settingOf } from './support/settings.js';
 
-const HOST = 'server.example';
 const SECRET = 'the secret of the application';
 const directory = mkdtempSync(join(tmpdir(), 'tcpcrypt-auth-'));
 const key = Buffer.from('a strong secret of many bytes');
-const hostKey = generateKeyPairSync('ed25519');
-const clientKey = generateKeyPairSync('ed25519');
-const root = await authority();
-const rsa = await serverCertificate(root, { kind: 'rsa' });
-const alice = await issue({ subject: 'CN=alice', issuer: root, purposes: [CLIENT] });
-const realm = 'mail';
-const stretched = await stretchPassword('alice', realm, 'horse');
-const record = await createVerifier('alice', realm, 'horse');
-
-interface Setting {
-  readonly client: Mechanism;
-  readonly server: Mechanism;
-  readonly names: readonly [string, string];
-}
-
-/** Each demands a proof of the other. */
-const SETTINGS: Record<string, () => Setting> = {
-  'shared-key': () => ({
-    client: sharedKey({ key, id: 'k1' }),
-    server: sharedKey({ keys: (id) => (id === 'k1' ? key : undefined) }),
-    names: ['k1', 'k1'],
-  }),
-  'known-key, pinned': () => ({
-    client: knownKey({ key: clientKey.privateKey, trust: pinnedKeys({ db: hostKey.publicKey }) }),
-    server: knownKey({
-      key: hostKey.privateKey,
-      trust: pinnedKeys({ web: rawPublicKey(clientKey.publicKey) }),
-    }),
-    names: ['db', 'web'],
-  }),
-  'known-key, first use': () => ({
-    client: knownKey({
-      key: clientKey.privateKey,
-      trust: knownHosts({ file: join(directory, 'known'), host: 'db:1' }),
-    }),
-    server: knownKey({ key: hostKey.privateKey, trust: pinnedKeys({ web: clientKey.publicKey }) }),
-    names: ['db:1', 'web'],
-  }),
-  'certificate, mutual': () => ({
-    client: certificate({ key: alice.key, chain: alice.pem, trust: { ca: root.pem, host: HOST } }),
-    server: certificate({
-      key: rsa.key,
-      chain: rsa.pem,
-      trust: { ca: root.pem, authorize: ({ subject }) => subject },
-    }),
-    names: [HOST, 'CN=alice'],
-  }),
-  cpace: () => ({
-    client: cpace({ user: 'alice', password: 'horse', realm }),
-    server: cpace({ realm, passwords: () => stretched }),
-    names: [realm, 'alice'],
-  }),
-  spake2plus: () => ({
-    client: spake2plus({ user: 'alice', password: 'horse', realm }),
-    server: spake2plus({ realm, verifiers: () => record }),
-    names: [realm, 'alice'],
-  }),
-};
+const material = await makeMaterial();
 
 interface Service {
   readonly port: number;
@@ -149,7 +79,8 @@ after(async () => {
   rmSync(directory, { recursive: true });
 });
 
-for (const [name, setting] of Object.entries(SETTINGS)) {
+for (const name of SETTING_NAMES) {
+  const setting = (): Setting => settingOf(name, material, join(directory, 'known'));
   describe(name, () => {
     test('both know the other, and data flows', async (context) => {
       const { client, server, names } = setting();
@@ -212,33 +143,6 @@ for (const [name, setting] of Object.entries(SETTINGS)) {
       );
     });
   });
-}
-
-/** He pretends to each end that both have the same session ID, and, if he can, that both saw the same HELLOs. */
-function corrected(agree: boolean): Change {
-  const said = new Map<string, Buffer>();
-  const heard = new Map<string, Buffer>();
-  return (chunk, from, [idOfClient, idOfServer]) => {
-    const pieces = messagesIn(chunk).map(({ type, body }) => {
-      if (type === 1) {
-        said.set(from, body);
-        const changed = Buffer.from(body);
-        (from === 'client' ? idOfServer : idOfClient)?.copy(changed, 8);
-        heard.set(from, changed);
-        return message(type, changed);
-      }
-      if (type === 2 && agree) {
-        const none = Buffer.alloc(0);
-        const hellos =
-          from === 'client'
-            ? [heard.get('client') ?? none, said.get('server') ?? none]
-            : [said.get('client') ?? none, heard.get('server') ?? none];
-        return message(type, labelledHash('agree', hellos));
-      }
-      return message(type, body);
-    });
-    return Buffer.concat(pieces);
-  };
 }
 
 test('without authentication he reads everything, and the session IDs differ', async (context) => {

@@ -2,8 +2,10 @@
  * A man in the middle who can do all that can be done: he accepts the client's connection and speaks tcpcrypt with it,
  * opens one of his own to the server and speaks tcpcrypt with that, reads everything, and changes what he likes.
  */
+import { labelledHash } from '#src/auth/labels.js';
 import type { Server, Socket } from '#src/index.js';
-import { connected, listening } from './network.js';
+import { type At, connected, listening } from './network.js';
+import { message, messagesIn } from './pair.js';
 
 export interface Recorded {
   readonly fromClient: Buffer[];
@@ -23,12 +25,13 @@ export type Change = (chunk: Buffer, from: 'client' | 'server', ids: readonly Bu
 export async function manInTheMiddle(
   target: number,
   change: Change = (chunk) => chunk,
+  { host, listen }: { readonly host?: string; readonly listen?: At } = {},
 ): Promise<ManInTheMiddle> {
   const heard: Recorded = { fromClient: [], fromServer: [] };
   const sessionIds: Buffer[] = [];
   const { server, port } = await listening((toClient) => {
     toClient.on('error', () => {});
-    connected(target).then(
+    connected(target, host).then(
       (toServer) => {
         sessionIds.push(toClient.sessionId, toServer.sessionId);
         glue(toClient, toServer, (chunk) => {
@@ -42,7 +45,7 @@ export async function manInTheMiddle(
       },
       () => toClient.resetAndDestroy(),
     );
-  });
+  }, listen);
   return { port, server, heard, sessionIds };
 }
 
@@ -55,4 +58,31 @@ function glue(from: Socket, to: Socket, pass: (chunk: Buffer) => Buffer): void {
   from.on('close', () => {
     if (!to.writableEnded) to.resetAndDestroy();
   });
+}
+
+/** He pretends to each end that both have the same session ID, and, if he can, that both saw the same HELLOs. */
+export function corrected(agree: boolean): Change {
+  const said = new Map<string, Buffer>();
+  const heard = new Map<string, Buffer>();
+  return (chunk, from, [idOfClient, idOfServer]) => {
+    const pieces = messagesIn(chunk).map(({ type, body }) => {
+      if (type === 1) {
+        said.set(from, body);
+        const changed = Buffer.from(body);
+        (from === 'client' ? idOfServer : idOfClient)?.copy(changed, 8);
+        heard.set(from, changed);
+        return message(type, changed);
+      }
+      if (type === 2 && agree) {
+        const none = Buffer.alloc(0);
+        const hellos =
+          from === 'client'
+            ? [heard.get('client') ?? none, said.get('server') ?? none]
+            : [said.get('client') ?? none, heard.get('server') ?? none];
+        return message(type, labelledHash('agree', hellos));
+      }
+      return message(type, body);
+    });
+    return Buffer.concat(pieces);
+  };
 }

@@ -46,20 +46,28 @@ function ownCgroup(mount: string): string {
   return join(mount, line?.slice('0::'.length) ?? '/');
 }
 
-export function listening(listener: (socket: Socket) => void): Promise<{ server: Server; port: number }> {
+export interface At {
+  readonly host: string;
+  readonly port: number;
+}
+
+export function listening(
+  listener: (socket: Socket) => void,
+  at: At = { host: '127.0.0.1', port: 0 },
+): Promise<{ server: Server; port: number }> {
   const server = createServer({ mode: 'required', allowHalfOpen: true }, listener);
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    server.listen(at.port, at.host, () => {
       const address = server.address();
       resolve({ server, port: typeof address === 'object' && address !== null ? address.port : 0 });
     });
   });
 }
 
-export function connected(port: number): Promise<Socket> {
+export function connected(port: number, host = '127.0.0.1'): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: '127.0.0.1', mode: 'required', allowHalfOpen: true });
+    const socket = connect({ port, host, mode: 'required', allowHalfOpen: true });
     socket.once('error', reject);
     socket.once('ready', () => {
       socket.off('error', reject);
