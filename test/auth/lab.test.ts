@@ -11,11 +11,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { down, up } from '#src/kernel/install.js';
-import { defaultPins } from '#src/kernel/pins.js';
 import type { Host } from '#src/lab/host.js';
 import { Lab } from '#src/lab/lab.js';
 import type { AgentOptions } from './support/agent.js';
+import { type KernelPart, kernelPartIn } from './support/network.js';
 import { makeMaterial, SETTING_NAMES, type SettingName } from './support/settings.js';
 
 const PORT = 7000;
@@ -35,7 +34,7 @@ interface MiddleReport {
 let lab: Lab;
 let alice: Host;
 let bob: Host;
-const pins: string[] = [];
+const kernelParts: KernelPart[] = [];
 const material = await makeMaterial();
 
 before(async () => {
@@ -43,13 +42,11 @@ before(async () => {
   alice = lab.host('alice');
   bob = lab.host('bob');
   for (const { namespace, cgroup } of [alice, bob, lab.router]) {
-    const directory = join(defaultPins(), '..', namespace);
-    up({ cgroup, pins: directory });
-    pins.push(directory);
+    kernelParts.push(kernelPartIn(cgroup, namespace));
   }
 });
 after(async () => {
-  for (const directory of pins) down({ pins: directory });
+  for (const part of kernelParts) await part.undo();
   await lab?.destroy();
 });
 

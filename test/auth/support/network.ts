@@ -15,25 +15,34 @@ export interface KernelPart {
   undo(): Promise<void>;
 }
 
+/** For this process. */
 export function kernelPart(name: string): KernelPart {
   const mount = cgroupMount();
   const unique = `tcpcrypt-lab-${process.pid}-${name}`;
   const cgroup = join(mount, unique);
-  const pins = join(dirname(defaultPins()), unique);
   const before = ownCgroup(mount);
   mkdirSync(cgroup);
-  const main = fileURLToPath(new URL('../../../../dist/cli/main.js', import.meta.url));
-  const guard = new Guard(
-    `'${process.execPath}' '${main}' down --pins '${pins}'; rmdir '${cgroup}' 2>/dev/null || :`,
-  );
-  up({ cgroup, pins });
+  const part = kernelPartIn(cgroup, unique, `; rmdir '${cgroup}' 2>/dev/null || :`);
   writeFileSync(join(cgroup, 'cgroup.procs'), String(process.pid));
   return {
     async undo() {
       writeFileSync(join(before, 'cgroup.procs'), String(process.pid));
+      await part.undo();
+      rmdirSync(cgroup);
+    },
+  };
+}
+
+/** `afterwards`: more for the guard to do, when this process is killed. */
+export function kernelPartIn(cgroup: string, unique: string, afterwards = ''): KernelPart {
+  const pins = join(dirname(defaultPins()), unique);
+  const main = fileURLToPath(new URL('../../../../dist/cli/main.js', import.meta.url));
+  const guard = new Guard(`'${process.execPath}' '${main}' down --pins '${pins}'${afterwards}`);
+  up({ cgroup, pins });
+  return {
+    async undo() {
       down({ pins });
       await guard.standDown();
-      rmdirSync(cgroup);
     },
   };
 }
