@@ -58,7 +58,7 @@ async function service(mechanism?: Mechanism, options: Partial<AuthenticateOptio
   return { server, port, outcomes, received };
 }
 
-const authenticated = (socket: Socket, mechanism: Mechanism, timeout = 5000): Promise<Peer | undefined> =>
+const authenticated = (socket: Socket, mechanism: Mechanism, timeout = 8000): Promise<Peer | undefined> =>
   authenticate(socket, { offer: [mechanism], agreed: 'by-protocol', timeout });
 
 async function ask(socket: Socket): Promise<string> {
@@ -105,11 +105,11 @@ for (const name of SETTING_NAMES) {
       context: { after(fn: () => unknown): void },
     ): Promise<readonly [Outcome, Outcome]> {
       const { client, server } = setting();
-      const there = await service(server, { timeout: 1500 });
+      const there = await service(server, { timeout: 8000 });
       const middle = await manInTheMiddle(there.port, change);
       context.after(() => there.server.close());
       context.after(() => middle.server.close());
-      const ofClient = await outcomeOf(authenticated(await connected(middle.port), client, 1500));
+      const ofClient = await outcomeOf(authenticated(await connected(middle.port), client, 8000));
       const ofServer = await there.outcomes[0];
       assert.deepEqual(there.received, [], 'no application data was delivered');
       assert.ok(!Buffer.concat(middle.heard.fromClient).includes(SECRET), 'he did not hear the secret');

@@ -36,7 +36,7 @@ const setting = mechanism && settingOf(mechanism, options.material, options.know
 async function authenticated(socket: Socket, offer: Mechanism | undefined): Promise<unknown> {
   if (offer === undefined) return 'nobody asked';
   const outcome = await outcomeOf(
-    authenticate(socket, { offer: [offer], agreed: 'by-protocol', timeout: 3000 }),
+    authenticate(socket, { offer: [offer], agreed: 'by-protocol', timeout: 8000 }),
   );
   return typeof outcome === 'object' ? { name: outcome.name } : outcome;
 }
