@@ -77,6 +77,22 @@ test('TC-14: B sends frames right behind Init2, A right after receiving it', () 
   assert.equal(pair.a.session.bufferedAmount, 0);
 });
 
+test('TC-6: an Init message is a write of its own, whatever waits behind it: its last byte is pushed', () => {
+  const { a, b } = fixedPair();
+  a.session.end(new Uint8Array(100_000));
+  b.session.end(new Uint8Array(100_000));
+  const first = concat(a.session.pollTransmit());
+  assert.equal(first.length, 75);
+  assert.deepEqual(a.session.pollTransmit(), []);
+  b.session.handleData(first);
+  const second = concat(b.session.pollTransmit());
+  assert.equal(second.length, 74);
+  assert.equal(b.session.transmitEnded, false);
+  assert.equal(concat(b.session.pollTransmit()).length, 100_000 + 2 * 20);
+  assert.equal(b.session.transmitEnded, true);
+  assert.deepEqual(b.session.pollTransmit(), []);
+});
+
 test('TC-36: FINp is on the frame of the last data, or on an empty one', () => {
   const withData = fixedPair();
   withData.a.session.end(text('all'));
