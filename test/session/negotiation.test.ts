@@ -118,6 +118,14 @@ test('negotiatedFromTranscript refuses what is no transcript, and a role that th
   assert.equal(reason('45032345040123450323'), 'ERR_TCPCRYPT_ENO_MALFORMED');
 });
 
+test('more contents than an option can hold: plain, not an error', () => {
+  const contents = Uint8Array.from({ length: 39 }, (_, i) => (i === 0 ? 1 : 0x23));
+  assert.deepEqual(negotiate(Uint8Array.of(0x23), contents), {
+    result: 'plain',
+    reason: 'ERR_TCPCRYPT_ENO_MALFORMED',
+  });
+});
+
 test('TC-30: a simultaneous open with fitting halves resumes; B with v=1 and A with v=0 does not match', () => {
   const own = fromHex('01a3111111111111111111aabb');
   const peer = fromHex('a3222222222222222222cc');
