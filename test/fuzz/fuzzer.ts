@@ -67,15 +67,14 @@ export class Fuzzer {
 
   /** Runs a batch of new inputs. Gives those that are worth keeping, or a finding, made small. */
   step(): Finding | Uint8Array[] {
-    const inputs: Uint8Array[] = [];
+    const inputs = Array.from({ length: this.#batch }, () => this.#next());
+    this.#coverage?.look(true); // what ran to make the inputs tells nothing about them
     const interesting = new Set<Uint8Array>();
-    for (let i = 0; i < this.#batch; i++) {
-      const input = this.#next();
+    for (const input of inputs) {
       const known = this.#words.size;
       const finding = this.#try(input);
       if (finding !== undefined) return this.#small(finding);
       if (this.#words.size > known) interesting.add(input);
-      inputs.push(input);
     }
     if (this.#coverage?.look(false) === true)
       for (const input of this.#whoIsNew(inputs)) interesting.add(input);
@@ -94,10 +93,14 @@ export class Fuzzer {
 
   /** The batch again, one by one. */
   #whoIsNew(inputs: readonly Uint8Array[]): Uint8Array[] {
-    return inputs.filter((input) => {
+    const found = inputs.filter((input) => {
       this.#try(input);
       return this.#coverage?.look(true) === true;
     });
+    // Only all of them together make it run: it shall not be new again.
+    for (const input of inputs) this.#try(input);
+    this.#coverage?.look(true);
+    return found;
   }
 
   #try(input: Uint8Array): Finding | undefined {
