@@ -186,7 +186,9 @@ export class Session {
     if (this.#phase.name !== 'framing') return;
     const { sender, receiver } = this.#phase;
     if (sender.finSent) return;
-    if (receiver.generation < sender.generation && this.#writes.length === 0) return; // TC-41
+    // TC-41: a second one at the same time needs data to go with it, and those that wait go with the first.
+    const pending = receiver.generation < sender.generation;
+    if (pending && (this.#writes.length === 0 || sender.owesFrame)) return;
     sender.advanceTo(sender.generation + 1);
   }
 
