@@ -71,7 +71,7 @@ function run(row: Row): Negotiated | Plain {
   return outcome.result === 'answer' ? outcome.firstAck(fromHex(row.first_ack_options)) : outcome;
 }
 
-test('eno-negotiation.json', async (t) => {
+test('RFC 8547 §4: eno-negotiation.json', async (t) => {
   for (const row of vectors<Row>('eno-negotiation')) {
     await t.test(row.name, () => {
       const outcome = run(row);
