@@ -196,7 +196,8 @@ test('options that disappear from the non-SYN segments of B: nothing is lost, as
 test('ENO-36: options that disappear from the non-SYN segments of A only: A encrypts, B does not, the connection fails', () => {
   // The one case that RFC 8547 cannot help (§8.1, "type 2"): A saw a SYN-ACK with ENO and must encrypt (ENO-35), B
   // saw a first ACK without and must not (ENO-28). A neither takes nor gives plaintext. B's application may read the
-  // bytes of Init1, until A resets the connection, at the first byte from B or after the handshake timeout.
+  // bytes of Init1 (src/socket recognises them, and resets), until A resets the connection, at the first byte from B or
+  // after the handshake timeout.
   const { client, server } = plain('client', 'non-syn');
   assert.equal(client.outcome?.result, 'encrypt');
   assert.equal(client.error, 'ERR_TCPCRYPT_INIT_MAGIC');

@@ -29,7 +29,7 @@ import {
   TCP_OPTION_NOP,
   type TepId,
 } from '#src/wire/index.js';
-import { carriesEno, NO_BYTES, type Segment } from './segment.js';
+import { NO_BYTES, type Segment } from './segment.js';
 import type { SegmentKind } from './tcp.js';
 
 export interface EnoSettings {
@@ -106,8 +106,7 @@ export class EnoEnd {
     }
     if (this.#disabled !== undefined) this.outcome = this.#plain(this.#disabled);
     else if (segment.syn) this.outcome = this.#considerSynAck(segment.options);
-    else if (carriesEno(segment)) this.outcome = this.#firstAck(segment.options);
-    else this.outcome = this.#plain('ERR_TCPCRYPT_ENO_NO_ACK');
+    else this.outcome = this.#firstAck(segment.options);
     if (this.outcome.result === 'plain') this.#disabled ??= this.outcome.reason;
   }
 
@@ -123,7 +122,7 @@ export class EnoEnd {
     else {
       const outcome = activeOpener(this.#own ?? NO_BYTES, options, this.#negotiationOptions());
       if (outcome.result === 'plain') this.#disabled = outcome.reason; // ENO-34
-      this.#firstAck = () => outcome;
+      this.#firstAck = ifEno(outcome);
     }
   }
 
@@ -138,7 +137,7 @@ export class EnoEnd {
     const { teps, aware, mandatoryAware } = this.#settings;
     const agreed = this.#agreeToResume(options);
     if (agreed !== undefined) {
-      this.#firstAck = () => agreed;
+      this.#firstAck = ifEno(agreed);
       return;
     }
     const answer = passiveOpener(options, { teps, aware, mandatoryAware });
@@ -203,6 +202,12 @@ export class EnoEnd {
     return { result: 'plain', reason };
   }
 }
+
+/** Presence is all that counts in a non-SYN segment (ENO-6, ENO-7). */
+const ifEno =
+  (outcome: Negotiated | Plain) =>
+  (options: Uint8Array): Negotiated | Plain =>
+    findEnoOptions(options).length > 0 ? outcome : { result: 'plain', reason: 'ERR_TCPCRYPT_ENO_NO_ACK' };
 
 const withMss = (option: Uint8Array): Uint8Array =>
   padded(new Uint8Array(Buffer.concat([MSS_OPTION, option])));

@@ -203,7 +203,10 @@ export class Host implements TcpUser {
 
   end(): void {
     if (this.session === undefined) this.endSeen = true;
-    else this.#guard(() => this.session?.handleEnd());
+    else {
+      this.#guard(() => this.session?.handleEnd());
+      assert.ok(this.endSeen || this.error !== undefined, 'TC-38: FIN without FINp went unnoticed');
+    }
   }
 
   reset(cause: ResetCause): void {

@@ -67,8 +67,16 @@ const eno: Target = {
   name: 'eno',
   about: 'the contents of a SYN-form ENO option',
   generate: enoContents,
-  run(input) {
+  run(whole) {
+    const input = whole.subarray(0, 200);
     const parsed = parseEnoContents(input);
+    const twin = readableTwin(input);
+    assert.equal(parsed.wellFormed, twin !== undefined);
+    if (parsed.wellFormed)
+      assert.deepEqual(
+        parsed.suboptions.map(({ tep, v, data }) => `${tep} ${v} ${Buffer.from(data).toString('hex')}`),
+        twin,
+      );
     const outcomes = [Uint8Array.of(0x21, 0x23), Uint8Array.of(0x01, 0x23)].map((own) =>
       negotiate(own, input),
     );
@@ -85,6 +93,24 @@ const eno: Target = {
     return `${parsed.globalExplicit} ${Math.min(4, parsed.suboptions.length)} ${outcomes.map(({ result }) => result).join()}`;
   },
 };
+
+/** The suboptions by the table of RFC 8547 §4.1, slowly; undefined when ill-formed. */
+function readableTwin(contents: Uint8Array): string[] | undefined {
+  const [first, ...rest] = Array.from(contents);
+  if (first === undefined) return [];
+  const hex = (bytes: readonly number[]): string => Buffer.from(bytes).toString('hex');
+  const then = (item: string, left: readonly number[]): string[] | undefined => {
+    const more = readableTwin(Uint8Array.from(left));
+    return more && [item, ...more];
+  };
+  if (first < 0x20) return readableTwin(Uint8Array.from(rest));
+  if (first < 0x80) return then(`${first} false `, rest);
+  if (first >= 0xa0) return [`${first - 0x80} true ${hex(rest)}`];
+  const [tep, ...data] = rest;
+  const length = first - 0x80 + 1;
+  if (tep === undefined || tep < 0xa0 || data.length < length) return undefined;
+  return then(`${tep - 0x80} true ${hex(data.slice(0, length))}`, data.slice(length));
+}
 
 /** What can be read can be written, and means the same. */
 function checkEncoding(parsed: EnoContents): void {
