@@ -199,6 +199,8 @@ export class Channel {
     } catch (error) {
       failure = error;
     }
+    // Init2 in a write of its own, before the application may write: so its last byte is pushed (TC-6).
+    if (failure === undefined) this.#transmit();
     // What was authentic before the error still counts; the end of a stream that went on does not.
     this.#deliver(session, failure === undefined);
     if (failure === undefined) this.#transmit();
