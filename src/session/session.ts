@@ -3,7 +3,8 @@
  *
  *     const session = new Session({ negotiated });      as soon as TCP-ENO has agreed on encryption
  *     loop, after construction and after every call below:
- *         for each of session.pollTransmit()             write it to TCP, in order
+ *         while pieces = session.pollTransmit(), not empty
+ *                                                        one write to TCP, in order
  *         if session.transmitEnded                       then send TCP FIN
  *         while event = session.pollEvent()              hand it to the application
  *     session.handleData(chunk)                          TCP delivered bytes
@@ -16,8 +17,8 @@
  * is ignored, `handleData` and `write` throw ERR_TCPCRYPT_CLOSED. Events of frames that were authentic before the
  * error can still be polled.
  *
- * TCP should set PSH on the segment with the last byte of Init1 and Init2 (TC-6): kernels do so at the end of a
- * write, so write each result of `pollTransmit` before the next one is polled.
+ * TCP must set PSH on the segment with the last byte of Init1 and Init2 (TC-6). Kernels do so at the end of a write, so
+ * `pollTransmit` gives an Init message alone: write each of its results before the next one is polled.
  */
 import { randomBytes } from 'node:crypto';
 import { generateKeyPair, nodeAead } from '../crypto/index.js';
@@ -185,15 +186,19 @@ export class Session {
     if (this.#phase.name !== 'framing') return;
     const { sender, receiver } = this.#phase;
     if (sender.finSent) return;
-    if (receiver.generation < sender.generation && this.#writes.length === 0) return; // TC-41
+    // TC-41: a second one at the same time needs data to go with it, and those that wait go with the first.
+    const pending = receiver.generation < sender.generation;
+    if (pending && (this.#writes.length === 0 || sender.owesFrame)) return;
     sender.advanceTo(sender.generation + 1);
   }
 
-  /** Everything that must be written to TCP now, in order. Frames are made here. */
+  /**
+   * What must be written to TCP next, in one write; empty when there is nothing (more). An Init message comes alone
+   * (TC-6), then everything else at once. Frames are made here.
+   */
   pollTransmit(): Uint8Array[] {
-    const wire = this.#transmit.splice(0);
-    if (this.#phase.name === 'framing') for (const piece of this.#phase.sender.seal()) wire.push(piece);
-    return wire;
+    if (this.#transmit.length > 0) return this.#transmit.splice(0);
+    return this.#phase.name === 'framing' ? this.#phase.sender.seal() : [];
   }
 
   pollEvent(): SessionEvent | undefined {

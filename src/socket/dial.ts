@@ -1,10 +1,11 @@
 /** One TCP connection attempt to one address, with the ENO option on its SYN. */
 import type { Socket as TcpSocket } from 'node:net';
+import { TcpcryptError } from '../errors.js';
 import { type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import { close } from '../kernel/libc.js';
 import { activeOffer } from '../session/index.js';
 import type { Encryption } from './options.js';
-import { transportOf } from './transport.js';
+import { reset, transportOf } from './transport.js';
 
 export interface DialTarget {
   /** A literal address. */
@@ -57,8 +58,11 @@ export function dial(
     let outcome: EnoOutcome;
     try {
       outcome = enoOutcome(fd);
+      // "tcpcrypt down" during the handshake: the peer may count on encryption, so plaintext is no way out (ENO-36).
+      if (outcome.result === 'plain' && outcome.reason === 'ERR_TCPCRYPT_KERNEL_ABSENT')
+        throw new TcpcryptError(outcome.reason);
     } catch (failure) {
-      transport.destroy();
+      reset(transport);
       done(failure as Error);
       return;
     }
