@@ -4,8 +4,8 @@ import {
   createPublicKey,
   diffieHellman,
   type ECDH,
-  generateKeyPairSync,
   type KeyObject,
+  randomBytes,
 } from 'node:crypto';
 import { TcpcryptError } from '../errors.js';
 
@@ -30,9 +30,14 @@ export interface KeyPair {
 export function generateKeyPair(curve: Curve): KeyPair {
   switch (curve) {
     case 'X25519':
-      return new MontgomeryKeyPair(curve, generateKeyPairSync('x25519').privateKey);
-    case 'X448':
-      return new MontgomeryKeyPair(curve, generateKeyPairSync('x448').privateKey);
+    case 'X448': {
+      // Not generateKeyPairSync: to export a key that it made can deadlock in Node 20. The export holds the key's
+      // lock while it allocates, and garbage collection then frees the generator, which wants the same lock.
+      const privateKey = randomBytes(MONTGOMERY_LENGTH[curve]);
+      const pair = importKeyPair(curve, privateKey);
+      privateKey.fill(0);
+      return pair;
+    }
     case 'P-256':
     case 'P-521': {
       const ecdh = createECDH(NIST[curve].name);
@@ -62,6 +67,9 @@ export function importKeyPair(curve: Curve, privateKey: Uint8Array): KeyPair {
     }
   }
 }
+
+/** Of private and public keys (RFC 7748 §5). */
+const MONTGOMERY_LENGTH = { X25519: 32, X448: 56 } as const;
 
 /** X25519 and X448 as RFC 7748 defines them. */
 class MontgomeryKeyPair implements KeyPair {

@@ -66,3 +66,8 @@ test('TC-12: keys of small order, which force an all-zero secret, are refused', 
     for (const point of zeroAndOne(length))
       assert.throws(() => generateKeyPair(curve).agree(point), withCode('ERR_TCPCRYPT_INIT_PUBLIC_KEY'));
 });
+
+test('a thousand key pairs: making one does not wait for the garbage collection of another, or of itself', () => {
+  const keys = new Set(Array.from({ length: 1000 }, () => toHex(generateKeyPair('X25519').publicKey)));
+  assert.equal(keys.size, 1000);
+});
