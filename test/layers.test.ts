@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 const ALLOWED: { readonly [folder: string]: readonly string[] } = {
   wire: ['./', '../errors.js'],
-  crypto: ['./', '../errors.js', 'node:crypto'],
+  crypto: ['./', '../errors.js', 'node:crypto', 'node:module'],
   session: ['./', '../errors.js', '../wire/index.js', '../crypto/index.js', 'node:crypto'],
 };
 

@@ -1,4 +1,11 @@
-/** The cryptography of tcpcrypt on node:crypto: key agreement, HKDF, AEAD. Knows no message and no state. */
+/** The cryptography of tcpcrypt: key agreement, HKDF, AEAD. Knows no message and no state. */
+import { type AeadFactory, nodeAead } from './aead.js';
+import { evpAead } from './evp-aead.js';
+
+/** The fastest AEAD that this process has. */
+export const aead: AeadFactory = (name, key) => (evpAead(name) ?? nodeAead)(name, key);
+
 export * from './aead.js';
+export { evpAead } from './evp-aead.js';
 export * from './hkdf.js';
 export * from './key-agreement.js';

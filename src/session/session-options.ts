@@ -21,7 +21,7 @@ export interface SessionOptions {
   readonly maxFrameData?: number;
   /** Bytes sent under one key before the sender rekeys by itself, below 2^53. */
   readonly rekeyAfterBytes?: number;
-  /** Default: node:crypto. */
+  /** Default: the fastest that this process has. */
   readonly aead?: AeadFactory;
 }
 

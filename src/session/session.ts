@@ -20,7 +20,7 @@
  * write, so write each result of `pollTransmit` before the next one is polled.
  */
 import { randomBytes } from 'node:crypto';
-import { generateKeyPair, nodeAead } from '../crypto/index.js';
+import { aead as fastestAead, generateKeyPair } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
 import {
   type AeadId,
@@ -286,7 +286,7 @@ export class Session {
   #becomeSecure(secret: SessionSecret, start: FramingStart): Phase {
     const { sn, tepByte, originalRole, cipher, index, offsets } = start;
     const {
-      aead = nodeAead,
+      aead = fastestAead,
       maxFrameData = MAX_FRAME_DATA,
       rekeyAfterBytes = REKEY_AFTER_BYTES,
       keepResumable = false,
