@@ -7,5 +7,8 @@ export const aead: AeadFactory = (name, key) => (evpAead(name) ?? nodeAead)(name
 
 export * from './aead.js';
 export { evpAead } from './evp-aead.js';
+export { evpKeyPairs } from './evp-key-agreement.js';
 export * from './hkdf.js';
+export { fastHmac, nodeHmac } from './hmac.js';
 export * from './key-agreement.js';
+export * from './public-random.js';

@@ -53,6 +53,29 @@ export interface OpenSsl {
   readonly control: (context: Pointer, command: number, argument: number, pointer: Pointer) => number;
   /** EVP_CIPHER of an algorithm, or NULL. */
   readonly cipher: (name: string) => Pointer;
+  readonly sha256: () => Pointer;
+  /** Output, or NULL. */
+  readonly hmac: (
+    digest: Pointer,
+    key: Pointer,
+    keyLength: number,
+    data: Pointer,
+    length: number,
+    output: Pointer,
+    outputLength: 0,
+  ) => Pointer;
+  readonly random: (output: Pointer, length: number) => number;
+  readonly newPrivateKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
+  readonly newPublicKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
+  /** `length` is a size_t: the room before, the length after. */
+  readonly publicKey: (key: Pointer, output: Pointer, length: Pointer) => number;
+  /** Erases a private key. */
+  readonly freeKey: (key: Pointer) => void;
+  readonly newKeyContext: (key: Pointer, engine: 0) => Pointer;
+  readonly freeKeyContext: (context: Pointer) => void;
+  readonly initDerivation: (context: Pointer) => number;
+  readonly setPeer: (context: Pointer, key: Pointer) => number;
+  readonly derive: (context: Pointer, output: Pointer, length: Pointer) => number;
   readonly addressOf: (bytes: Uint8Array) => Pointer;
 }
 
@@ -85,6 +108,18 @@ function probe(): OpenSsl | undefined {
       final: bind('int EVP_CipherFinal_ex(uintptr_t, uintptr_t, uintptr_t)'),
       control: bind('int EVP_CIPHER_CTX_ctrl(uintptr_t, int, int, uintptr_t)'),
       cipher: bind('uintptr_t EVP_get_cipherbyname(const char *)'),
+      sha256: bind('uintptr_t EVP_sha256()'),
+      hmac: bind('uintptr_t HMAC(uintptr_t, uintptr_t, int, uintptr_t, size_t, uintptr_t, uintptr_t)'),
+      random: bind('int RAND_bytes(uintptr_t, int)'),
+      newPrivateKey: bind('uintptr_t EVP_PKEY_new_raw_private_key(int, uintptr_t, uintptr_t, size_t)'),
+      newPublicKey: bind('uintptr_t EVP_PKEY_new_raw_public_key(int, uintptr_t, uintptr_t, size_t)'),
+      publicKey: bind('int EVP_PKEY_get_raw_public_key(uintptr_t, uintptr_t, uintptr_t)'),
+      freeKey: bind('void EVP_PKEY_free(uintptr_t)'),
+      newKeyContext: bind('uintptr_t EVP_PKEY_CTX_new(uintptr_t, uintptr_t)'),
+      freeKeyContext: bind('void EVP_PKEY_CTX_free(uintptr_t)'),
+      initDerivation: bind('int EVP_PKEY_derive_init(uintptr_t)'),
+      setPeer: bind('int EVP_PKEY_derive_set_peer(uintptr_t, uintptr_t)'),
+      derive: bind('int EVP_PKEY_derive(uintptr_t, uintptr_t, uintptr_t)'),
       addressOf: (bytes: Uint8Array) => Number(koffi.address(bytes)),
     } as OpenSsl;
   } catch {

@@ -19,8 +19,7 @@
  * TCP should set PSH on the segment with the last byte of Init1 and Init2 (TC-6): kernels do so at the end of a
  * write, so write each result of `pollTransmit` before the next one is polled.
  */
-import { randomBytes } from 'node:crypto';
-import { aead as fastestAead, generateKeyPair } from '../crypto/index.js';
+import { aead as fastestAead, generateKeyPair, type KeyPair, publicRandomBytes } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
 import {
   type AeadId,
@@ -79,6 +78,8 @@ export class Session {
   readonly #transmit: Uint8Array[] = [];
   #events: SessionEvent[] = [];
   #phase: Phase;
+  /** Made by us, so erased by us. */
+  #keyPair: KeyPair | undefined;
   #endRequested = false;
   #sessionId: Uint8Array | undefined;
   #cipher: AeadId | undefined;
@@ -218,8 +219,12 @@ export class Session {
 
   /** A -> B : Init1. B waits for it. */
   #startExchange({ role, tep, transcript }: NegotiatedFresh): Phase {
-    const { ciphers = DEFAULT_CIPHERS, random = randomBytes } = this.#options;
-    const keyPair = this.#options.keyPair ?? generateKeyPair(TEPS[tep].curve);
+    const { ciphers = DEFAULT_CIPHERS, random = publicRandomBytes } = this.#options;
+    let { keyPair } = this.#options;
+    if (keyPair === undefined) {
+      keyPair = generateKeyPair(TEPS[tep].curve);
+      this.#keyPair = keyPair;
+    }
     const input = { tep, transcript, ciphers, keyPair, nonce: random(INIT_NONCE_LENGTH) };
     if (role === 'B') return { name: 'awaiting-init1', exchange: new KeyExchangeB(input) };
     const exchange = new KeyExchangeA(input);
@@ -269,6 +274,7 @@ export class Session {
   }
 
   #finishExchange({ secret, cipher, init1Length, init2Length }: KeyExchangeOutput): Phase {
+    this.#keyPair?.erase();
     const offsets = this.role === 'A' ? [init1Length, init2Length] : [init2Length, init1Length];
     const { tepByte } = this.#options.negotiated;
     const [own = 0, peer = 0] = offsets;
@@ -342,6 +348,7 @@ export class Session {
       this.#phase.receiver.erase();
     }
     this.#phase = { name: 'failed' };
+    this.#keyPair?.erase();
     this.#resumable?.secret.fill(0);
     this.#resumable = undefined;
     this.#received.clear();
