@@ -1,0 +1,22 @@
+import { DaemonProcess } from '#src/demo/daemons.js';
+import { loadKernelPart } from '#src/demo/kernel-part.js';
+import { type Peer, SERVER_PORT } from '../peer.js';
+
+/** Our daemon on both hosts, with plain programs. */
+export const daemon: Peer = {
+  name: 'tcpcrypt daemon pair',
+  works: 'all',
+  async setUp({ client, server }) {
+    const hosts = [client, server].map((host) => ({ host, kernel: loadKernelPart(host) }));
+    const daemons: DaemonProcess[] = [];
+    for (const { host, kernel } of hosts) daemons.push(await DaemonProcess.start(host, kernel.pins));
+    return {
+      connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
+      listen: { kind: 'plain', port: SERVER_PORT },
+      tearDown: async () => {
+        for (const process of daemons) await process.stop();
+        for (const { kernel } of hosts) await kernel.undo();
+      },
+    };
+  },
+};
