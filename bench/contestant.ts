@@ -85,6 +85,10 @@ export class Contestant {
     };
   }
 
+  get complaint(): string | undefined {
+    return this.#arrangement.complaint?.();
+  }
+
   async stop(): Promise<void> {
     this.#client.kill('SIGKILL');
     this.#server.kill('SIGKILL');

@@ -131,6 +131,7 @@ async function main(): Promise<void> {
     const figures = await play(contestants, chosen, rounds, () => interrupted);
     const results = chosen.map((work) => resultOf(work, contestants, figures));
     process.stdout.write(`${results.map(markdown).join('\n\n')}\n`);
+    for (const [peer, complaint] of complaints) process.stdout.write(`\n${peer}: ${complaint}\n`);
     if (flags.json !== undefined) {
       const machine = { node: process.version, kernel: release(), cores: cpus().length };
       writeFileSync(
@@ -147,6 +148,9 @@ async function main(): Promise<void> {
     await lab.destroy();
   }
 }
+
+/** By peer. */
+const complaints = new Map<string, string>();
 
 type Figures = Map<string, { readonly [column: string]: number }[]>;
 const figuresKey = (peer: Peer, work: Work): string => `${peer.name}: ${work.name}`;
@@ -170,6 +174,9 @@ async function play(
         if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
         const measurement = await contestant.perform(work.task);
         if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
+        const { complaint } = contestant;
+        if (complaint !== undefined && !complaints.has(peer.name))
+          complaints.set(peer.name, `${complaint}, first seen in: ${work.title}`);
         const key = figuresKey(peer, work);
         figures.set(key, [...(figures.get(key) ?? []), columnsOf(work, measurement)]);
       }

@@ -14,6 +14,8 @@ export interface Place {
 export interface Arrangement {
   readonly connect: Connector;
   readonly listen: Listener;
+  /** What is wrong with the figures so far: what should have been encrypted was not, for instance. */
+  readonly complaint?: () => string | undefined;
   /** Stops what {@link Peer.setUp} started and the lab does not stop by itself. */
   readonly tearDown?: () => Promise<void>;
 }

@@ -13,6 +13,14 @@ export const daemon: Peer = {
     return {
       connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
       listen: { kind: 'plain', port: SERVER_PORT },
+      complaint: () => {
+        const plain = daemons.flatMap(({ lines }) => lines.filter(({ event }) => event === 'plain'));
+        if (plain.length === 0) return undefined;
+        const reasons = [
+          ...new Set(plain.map(({ direction, plainReason }) => `${direction} ${plainReason}`)),
+        ];
+        return `${plain.length} connections were not encrypted, and later ones passed by: ${reasons.join(', ')}`;
+      },
       tearDown: async () => {
         for (const process of daemons) await process.stop();
         for (const { kernel } of hosts) await kernel.undo();
