@@ -1,10 +1,21 @@
 /** Chosen by us: small frames share blocks, as Node's own small buffers do. A frame keeps all of its block alive. */
 const BLOCK = 8192;
-const SHARE_UP_TO = 4_352;
+const SHARE_UP_TO = 4352;
+/** Chosen by us: large frames use such a piece of memory each, which is used again when it comes back. */
+const LARGE_FROM = 16_384;
+const LARGE = 65_538;
+/** Chosen by us: so much waits for its next use, 1 MiB. */
+const MAX_FREE = 16;
+
+/** A piece of memory for one large frame. */
+interface Large {
+  readonly bytes: Buffer;
+  readonly address: number;
+}
 
 /**
- * Memory for sealed frames, whose addresses are known. Every frame is given away for good: it is written when the
- * network lets it.
+ * Memory for sealed frames, whose addresses are known. A frame is given away: it is written when the network lets it.
+ * Large frames may come back, so that their memory need not be collected and allocated again.
  */
 export class FrameRoom {
   /** Of the frame that was taken last. */
@@ -13,6 +24,9 @@ export class FrameRoom {
   #block = new ArrayBuffer(0);
   #blockAt = 0;
   #used = BLOCK;
+  readonly #free: Large[] = [];
+  /** Given away, by their memory; forgotten with it. */
+  readonly #lent = new WeakMap<ArrayBufferLike, Large>();
 
   constructor(addressOf: (bytes: Uint8Array) => number) {
     this.#addressOf = addressOf;
@@ -20,11 +34,22 @@ export class FrameRoom {
 
   /** `length` bytes with anything in them. */
   take(length: number): Buffer {
-    if (length > SHARE_UP_TO) {
-      const frame = Buffer.allocUnsafeSlow(length);
-      this.address = this.#addressOf(frame);
-      return frame;
-    }
+    if (length <= SHARE_UP_TO) return this.#takeShared(length);
+    if (length >= LARGE_FROM && length <= LARGE) return this.#takeLarge(length);
+    const frame = Buffer.allocUnsafeSlow(length);
+    this.address = this.#addressOf(frame);
+    return frame;
+  }
+
+  /** Takes back a frame, which must not be used afterwards; ignores whatever else `frame` is. */
+  takeBack(frame: Uint8Array): void {
+    const large = this.#lent.get(frame.buffer);
+    if (large === undefined) return;
+    this.#lent.delete(frame.buffer);
+    if (this.#free.length < MAX_FREE) this.#free.push(large);
+  }
+
+  #takeShared(length: number): Buffer {
     if (this.#used + length > BLOCK) {
       const block = Buffer.allocUnsafeSlow(BLOCK);
       this.#block = block.buffer;
@@ -35,5 +60,16 @@ export class FrameRoom {
     this.address = this.#blockAt + this.#used;
     this.#used += length;
     return frame;
+  }
+
+  #takeLarge(length: number): Buffer {
+    let large = this.#free.pop();
+    if (large === undefined) {
+      const bytes = Buffer.allocUnsafeSlow(LARGE);
+      large = { bytes, address: this.#addressOf(bytes) };
+    }
+    this.#lent.set(large.bytes.buffer, large);
+    this.address = large.address;
+    return length === LARGE ? large.bytes : large.bytes.subarray(0, length);
   }
 }

@@ -6,7 +6,7 @@ import { evpAead } from './evp-aead.js';
 export const aead: AeadFactory = (name, key) => (evpAead(name) ?? nodeAead)(name, key);
 
 export * from './aead.js';
-export { evpAead } from './evp-aead.js';
+export { evpAead, recycle } from './evp-aead.js';
 export { evpKeyPairs } from './evp-key-agreement.js';
 export * from './hkdf.js';
 export { fastHmac, nodeHmac } from './hmac.js';

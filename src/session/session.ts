@@ -190,7 +190,10 @@ export class Session {
     sender.advanceTo(sender.generation + 1);
   }
 
-  /** Everything that must be written to TCP now, in order. Frames are made here. */
+  /**
+   * Everything that must be written to TCP now, in order. Frames are made here. Pieces that the operating system has
+   * taken over may be given to {@link recycle}.
+   */
   pollTransmit(): Uint8Array[] {
     const wire = this.#transmit.splice(0);
     if (this.#phase.name === 'framing') for (const piece of this.#phase.sender.seal()) wire.push(piece);
