@@ -1,13 +1,11 @@
 /** Chosen by us: small frames share blocks, as Node's own small buffers do. A frame keeps all of its block alive. */
 const BLOCK = 8192;
 const SHARE_UP_TO = 4352;
-/** Chosen by us: large frames use such a piece of memory each, which is used again when it comes back. */
-const LARGE_FROM = 16_384;
-const LARGE = 65_538;
-/** Chosen by us: so much waits for its next use, 1 MiB. */
+/** Chosen by us: frames from this size on have memory that can be used again; so many wait for it, 1 MiB at most. */
+const LARGE_FROM = 32_768;
 const MAX_FREE = 16;
 
-/** A piece of memory for one large frame. */
+/** The memory of one large frame. */
 interface Large {
   readonly bytes: Buffer;
   readonly address: number;
@@ -35,7 +33,7 @@ export class FrameRoom {
   /** `length` bytes with anything in them. */
   take(length: number): Buffer {
     if (length <= SHARE_UP_TO) return this.#takeShared(length);
-    if (length >= LARGE_FROM && length <= LARGE) return this.#takeLarge(length);
+    if (length >= LARGE_FROM) return this.#takeLarge(length);
     const frame = Buffer.allocUnsafeSlow(length);
     this.address = this.#addressOf(frame);
     return frame;
@@ -64,12 +62,12 @@ export class FrameRoom {
 
   #takeLarge(length: number): Buffer {
     let large = this.#free.pop();
-    if (large === undefined) {
-      const bytes = Buffer.allocUnsafeSlow(LARGE);
+    if (large === undefined || large.bytes.length < length) {
+      const bytes = Buffer.allocUnsafeSlow(length);
       large = { bytes, address: this.#addressOf(bytes) };
     }
     this.#lent.set(large.bytes.buffer, large);
     this.address = large.address;
-    return length === LARGE ? large.bytes : large.bytes.subarray(0, length);
+    return length === large.bytes.length ? large.bytes : large.bytes.subarray(0, length);
   }
 }

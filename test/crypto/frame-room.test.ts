@@ -34,11 +34,21 @@ test('the address is that of the frame', () => {
 
 test('a large frame that comes back is used again, once', () => {
   const memory = room();
-  const frame = memory.take(40_000);
+  const frame = memory.take(50_000);
   memory.takeBack(frame);
   memory.takeBack(frame);
-  assert.equal(memory.take(65_538).buffer, frame.buffer);
-  assert.notEqual(memory.take(65_538).buffer, frame.buffer);
+  const again = memory.take(40_000);
+  assert.equal(again.buffer, frame.buffer);
+  assert.equal(again.length, 40_000);
+  assert.notEqual(memory.take(40_000).buffer, frame.buffer);
+});
+
+test('memory that is too small for the next frame makes room for larger', () => {
+  const memory = room();
+  memory.takeBack(memory.take(33_000));
+  const larger = memory.take(60_000);
+  memory.takeBack(larger);
+  assert.equal(memory.take(33_000).buffer, larger.buffer);
 });
 
 test('what is not a large frame of ours is ignored', () => {
