@@ -15,9 +15,25 @@ export function certificate(lab: Lab, type: KeyType): { readonly key: string; re
   const key = join(lab.directory, `${type}.key`);
   const certificate = join(lab.directory, `${type}.crt`);
   if (!existsSync(key))
-    execFileSync('openssl', [
-      ...['req', '-x509', '-nodes', '-days', '2', '-subj', '/CN=bench', '-keyout', key, '-out', certificate],
-      ...['-newkey', ...KEY[type]],
-    ]);
+    execFileSync(
+      'openssl',
+      [
+        ...[
+          'req',
+          '-x509',
+          '-nodes',
+          '-days',
+          '2',
+          '-subj',
+          '/CN=bench',
+          '-keyout',
+          key,
+          '-out',
+          certificate,
+        ],
+        ...['-newkey', ...KEY[type]],
+      ],
+      { stdio: 'ignore' },
+    );
   return { key, certificate };
 }

@@ -85,8 +85,11 @@ export class Contestant {
     };
   }
 
-  get complaint(): string | undefined {
-    return this.#arrangement.complaint?.();
+  /** Why the last task's figures must not count, if so; the next ones may. */
+  async complaint(): Promise<string | undefined> {
+    const complaint = this.#arrangement.complaint?.();
+    if (complaint !== undefined) await this.#arrangement.renew?.();
+    return complaint;
   }
 
   async stop(): Promise<void> {

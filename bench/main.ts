@@ -131,12 +131,12 @@ async function main(): Promise<void> {
     const figures = await play(contestants, chosen, rounds, () => interrupted);
     const results = chosen.map((work) => resultOf(work, contestants, figures));
     process.stdout.write(`${results.map(markdown).join('\n\n')}\n`);
-    for (const [peer, complaint] of complaints) process.stdout.write(`\n${peer}: ${complaint}\n`);
+    for (const complaint of complaints) process.stdout.write(`\n${complaint}\n`);
     if (flags.json !== undefined) {
       const machine = { node: process.version, kernel: release(), cores: cpus().length };
       writeFileSync(
         flags.json,
-        `${JSON.stringify({ machine, rounds, bytes, results, figures: [...figures] }, null, 1)}\n`,
+        `${JSON.stringify({ machine, rounds, bytes, results, complaints, figures: [...figures] }, null, 1)}\n`,
       );
     }
   } catch (error) {
@@ -149,8 +149,8 @@ async function main(): Promise<void> {
   }
 }
 
-/** By peer. */
-const complaints = new Map<string, string>();
+/** Figures that were left out, and why. */
+const complaints: string[] = [];
 
 type Figures = Map<string, { readonly [column: string]: number }[]>;
 const figuresKey = (peer: Peer, work: Work): string => `${peer.name}: ${work.name}`;
@@ -174,9 +174,11 @@ async function play(
         if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
         const measurement = await contestant.perform(work.task);
         if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
-        const { complaint } = contestant;
-        if (complaint !== undefined && !complaints.has(peer.name))
-          complaints.set(peer.name, `${complaint}, first seen in: ${work.title}`);
+        const complaint = await contestant.complaint();
+        if (complaint !== undefined) {
+          complaints.push(`${peer.name}, ${work.title}, round ${round} does not count: ${complaint}`);
+          continue;
+        }
         const key = figuresKey(peer, work);
         figures.set(key, [...(figures.get(key) ?? []), columnsOf(work, measurement)]);
       }

@@ -14,8 +14,10 @@ export interface Place {
 export interface Arrangement {
   readonly connect: Connector;
   readonly listen: Listener;
-  /** What is wrong with the figures so far: what should have been encrypted was not, for instance. */
+  /** Why the figures of the last task must not count: what should have been encrypted was not, for instance. */
   readonly complaint?: () => string | undefined;
+  /** After a complaint: makes everything as it was. */
+  readonly renew?: () => Promise<void>;
   /** Stops what {@link Peer.setUp} started and the lab does not stop by itself. */
   readonly tearDown?: () => Promise<void>;
 }

@@ -71,6 +71,7 @@ export function markdown({ title, columns, rows }: WorkResult): string {
     peer,
     ...columns.map(({ key, digits }) => {
       const value = medians[key] ?? Number.NaN;
+      if (Number.isNaN(value)) return 'none';
       const ratio = row === 0 ? '' : ` (${(value / (first[key] ?? Number.NaN)).toFixed(2)})`;
       return `${value.toFixed(digits)}${ratio}`;
     }),

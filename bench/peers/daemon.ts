@@ -9,7 +9,13 @@ export const daemon: Peer = {
   async setUp({ client, server }) {
     const hosts = [client, server].map((host) => ({ host, kernel: loadKernelPart(host) }));
     const daemons: DaemonProcess[] = [];
-    for (const { host, kernel } of hosts) daemons.push(await DaemonProcess.start(host, kernel.pins));
+    const start = async (): Promise<void> => {
+      for (const { host, kernel } of hosts) daemons.push(await DaemonProcess.start(host, kernel.pins));
+    };
+    const stop = async (): Promise<void> => {
+      for (const process of daemons.splice(0)) await process.stop();
+    };
+    await start();
     return {
       connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
       listen: { kind: 'plain', port: SERVER_PORT },
@@ -21,8 +27,13 @@ export const daemon: Peer = {
         ];
         return `${plain.length} connections were not encrypted, and later ones passed by: ${reasons.join(', ')}`;
       },
+      // The daemons remember who answered in plain TCP, and leave the next connections alone.
+      renew: async () => {
+        await stop();
+        await start();
+      },
       tearDown: async () => {
-        for (const process of daemons) await process.stop();
+        await stop();
         for (const { kernel } of hosts) await kernel.undo();
       },
     };
