@@ -294,6 +294,7 @@ export const ERRORS = {
   ),
   ERR_TCPCRYPT_PERMISSION: row('system', 'throw', '', 'not permitted: run as root'),
   ERR_TCPCRYPT_SYSTEM: row('system', 'throw', '', 'a system call failed'),
+  ERR_TCPCRYPT_CRYPTO: row('system', 'abort', '', 'OpenSSL failed'),
 
   // The lab: hosts as network namespaces, for the demo and the tests.
   ERR_TCPCRYPT_LAB: row('system', 'throw', '', 'the lab of network namespaces failed'),

@@ -11,7 +11,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../src');
 const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly packages: readonly string[] }> =
   {
     wire: { folders: [], packages: [] },
-    crypto: { folders: [], packages: ['node:crypto'] },
+    crypto: { folders: [], packages: ['node:crypto', 'node:module'] },
     session: { folders: ['wire', 'crypto'], packages: ['node:crypto'] },
     kernel: {
       folders: [],

@@ -20,8 +20,7 @@
  * TCP must set PSH on the segment with the last byte of Init1 and Init2 (TC-6). Kernels do so at the end of a write, so
  * `pollTransmit` gives an Init message alone: write each of its results before the next one is polled.
  */
-import { randomBytes } from 'node:crypto';
-import { generateKeyPair, nodeAead } from '../crypto/index.js';
+import { aead as fastestAead, generateKeyPair, type KeyPair, publicRandomBytes } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
 import {
   type AeadId,
@@ -80,6 +79,8 @@ export class Session {
   readonly #transmit: Uint8Array[] = [];
   #events: SessionEvent[] = [];
   #phase: Phase;
+  /** Made by us, so erased by us. */
+  #keyPair: KeyPair | undefined;
   #endRequested = false;
   #sessionId: Uint8Array | undefined;
   #cipher: AeadId | undefined;
@@ -194,7 +195,8 @@ export class Session {
 
   /**
    * What must be written to TCP next, in one write; empty when there is nothing (more). An Init message comes alone
-   * (TC-6), then everything else at once. Frames are made here.
+   * (TC-6), then everything else at once. Frames are made here. Pieces that the operating system has taken over may be
+   * given to {@link recycle}.
    */
   pollTransmit(): Uint8Array[] {
     if (this.#transmit.length > 0) return this.#transmit.splice(0);
@@ -223,8 +225,12 @@ export class Session {
 
   /** A -> B : Init1. B waits for it. */
   #startExchange({ role, tep, transcript }: NegotiatedFresh): Phase {
-    const { ciphers = DEFAULT_CIPHERS, random = randomBytes } = this.#options;
-    const keyPair = this.#options.keyPair ?? generateKeyPair(TEPS[tep].curve);
+    const { ciphers = DEFAULT_CIPHERS, random = publicRandomBytes } = this.#options;
+    let { keyPair } = this.#options;
+    if (keyPair === undefined) {
+      keyPair = generateKeyPair(TEPS[tep].curve);
+      this.#keyPair = keyPair;
+    }
     const input = { tep, transcript, ciphers, keyPair, nonce: random(INIT_NONCE_LENGTH) };
     if (role === 'B') return { name: 'awaiting-init1', exchange: new KeyExchangeB(input) };
     const exchange = new KeyExchangeA(input);
@@ -274,6 +280,7 @@ export class Session {
   }
 
   #finishExchange({ secret, cipher, init1Length, init2Length }: KeyExchangeOutput): Phase {
+    this.#keyPair?.erase();
     const offsets = this.role === 'A' ? [init1Length, init2Length] : [init2Length, init1Length];
     const { tepByte } = this.#options.negotiated;
     const [own = 0, peer = 0] = offsets;
@@ -291,7 +298,7 @@ export class Session {
   #becomeSecure(secret: SessionSecret, start: FramingStart): Phase {
     const { sn, tepByte, originalRole, cipher, index, offsets } = start;
     const {
-      aead = nodeAead,
+      aead = fastestAead,
       maxFrameData = MAX_FRAME_DATA,
       rekeyAfterBytes = REKEY_AFTER_BYTES,
       keepResumable = false,
@@ -347,6 +354,7 @@ export class Session {
       this.#phase.receiver.erase();
     }
     this.#phase = { name: 'failed' };
+    this.#keyPair?.erase();
     this.#resumable?.secret.fill(0);
     this.#resumable = undefined;
     this.#received.clear();

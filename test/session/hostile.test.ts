@@ -211,7 +211,7 @@ test('ENO-55: URGp with its field gives data in their place and nothing urgent; 
   const right = forgedByPeer(fromHex('0200056869'));
   right.victim.handleData(right.bytes);
   assert.equal(right.victim.pollEvent()?.type, 'secure');
-  assert.deepEqual(right.victim.pollEvent(), { type: 'data', data: Buffer.from('hi') });
+  assert.deepEqual(right.victim.pollEvent(), { type: 'data', data: text('hi') });
   for (const plaintext of ['02', '0300']) {
     const { victim, bytes } = forgedByPeer(fromHex(plaintext));
     rejects(victim, 'ERR_TCPCRYPT_FRAME_PLAINTEXT', () => victim.handleData(bytes));
