@@ -6,6 +6,7 @@
  *     eno_negotiate.h   the decisions
  *     eno_state.h       the maps
  *     eno_listener.h    which listener a SYN-ACK belongs to
+ *     eno_resume.h      resumption by a listener
  *     eno_handshake.h   call-backs of the TCP handshake
  *     eno_sockopt.h     setsockopt and getsockopt
  *     eno_true_peer.h   getpeername behind the relay
@@ -15,7 +16,6 @@
  *   - A repeated SYN cannot be compared with the first one (eno_handshake.h, eno_syn_options).
  *   - Data in a received SYN with ENO cannot be discarded (ENO-41). The kernel drops it by itself, except on listeners with
  *     TCP Fast Open; those answer a SYN that has a cookie without ENO.
- *   - A listener does not resume sessions: its SYN-ACK never has suboption data.
  *   - TCP_ENO_RAW only: the options of the draft for TEPs inside the kernel are reserved.
  */
 #include "eno_handshake.h"

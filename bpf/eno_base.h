@@ -20,6 +20,8 @@
 
 #define ENOPROTOOPT 92
 #define ENODATA 61
+#define ENOENT 2
+#define EEXIST 17
 #define EINVAL 22
 #define EACCES 13
 #define EISCONN 106

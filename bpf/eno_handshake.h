@@ -17,6 +17,7 @@
 
 #include "eno_state.h"
 #include "eno_listener.h"
+#include "eno_resume.h"
 
 #define WRITE BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG
 #define PARSE BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG
@@ -184,7 +185,7 @@ static __always_inline void eno_listen(struct bpf_sock_ops *ctx)
 	__builtin_memset(e->session_id, 0, sizeof(e->session_id));
 	e->now.phase = TCP_ENO_PHASE_LISTEN;
 	cookie = bpf_get_socket_cookie(ctx);
-	bpf_map_update_elem(&eno_listeners, &cookie, &e->set.offer, BPF_ANY);
+	bpf_map_update_elem(&eno_listeners, &cookie, &e->set, BPF_ANY);
 	e->marked = eno_set_mark(ctx, true);
 	eno_call_me(ctx, e, WRITE | STATE);
 }
@@ -215,13 +216,14 @@ static __always_inline int eno_syn_options(struct bpf_sock_ops *ctx, struct tcp_
 }
 
 /* The SYN just arrived: decides, and remembers. */
-static __always_inline void eno_syn_received(struct bpf_sock_ops *ctx, struct eno_offer *ours, __u64 cookie)
+static __always_inline void eno_syn_received(struct bpf_sock_ops *ctx, struct eno_settings *listener, __u64 cookie)
 {
+	__u8 global = listener->offer.reading.global | GLOBAL_B; /* ENO-16 */
 	struct eno_request request = {};
 	struct tcp_options area;
 	struct eno_verdict v;
 
-	if (eno_syn_options(ctx, &area) < 0 || eno_decide_passive(ours, &area, &v) < 0)
+	if (eno_syn_options(ctx, &area) < 0 || eno_decide_passive(&listener->offer, &area, &v) < 0)
 		return;
 	if (v.reason == TCP_ENO_REASON_ABSENT)
 		return; /* the common case: nothing to remember */
@@ -229,14 +231,16 @@ static __always_inline void eno_syn_received(struct bpf_sock_ops *ctx, struct en
 	request.peer_gopt = v.peer_gopt;
 	request.syn = v.peer;
 	if (!v.reason) {
-		request.tep = v.tep;
-		request.synack_length = sizeof(request.synack);
-		request.synack[0] = TCP_ENO_KIND;
-		request.synack[1] = sizeof(request.synack);
-		request.synack[2] = ours->reading.global | GLOBAL_B; /* ENO-16 */
-		request.synack[3] = v.tep;			     /* ENO-25 */
-		if (bpf_reserve_hdr_opt(ctx, sizeof(request.synack), 0))
-			request.reason = TCP_ENO_REASON_NO_ROOM;
+		bool reserved = eno_resume(ctx, &listener->group, &v, global, &request);
+
+		if (!request.tep) {
+			request.tep = v.tep;
+			request.synack.length = 2;
+			request.synack.bytes[0] = global;
+			request.synack.bytes[1] = v.tep; /* ENO-25 */
+			if (!reserved && bpf_reserve_hdr_opt(ctx, 4, 0))
+				request.reason = TCP_ENO_REASON_NO_ROOM;
+		}
 	}
 	bpf_map_update_elem(&eno_requests, &cookie, &request, BPF_ANY);
 }
@@ -245,7 +249,7 @@ static __always_inline void eno_synack_length(struct bpf_sock_ops *ctx)
 {
 	__u64 listener, cookie;
 	struct eno_request *request;
-	struct eno_offer *ours;
+	struct eno_settings *ours;
 
 	if (ctx->args[0] == BPF_WRITE_HDR_TCP_SYNACK_COOKIE)
 		return; /* a SYN cookie keeps nothing, so there would be no transcript */
@@ -258,19 +262,21 @@ static __always_inline void eno_synack_length(struct bpf_sock_ops *ctx)
 	if (!request)
 		eno_syn_received(ctx, ours, cookie);
 	else if (!request->reason)
-		bpf_reserve_hdr_opt(ctx, sizeof(request->synack), 0); /* again, byte for byte (ENO-32) */
+		bpf_reserve_hdr_opt(ctx, request->synack.length + 2, 0); /* again, byte for byte (ENO-32) */
 }
 
 static __always_inline void eno_synack_write(struct bpf_sock_ops *ctx)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct eno_request *request = bpf_map_lookup_elem(&eno_requests, &cookie);
-	__u8 option[sizeof(request->synack)];
+	__u8 option[TCP_ENO_OPTION_MAX] = {};
+	__u32 length;
 
 	if (!request || request->reason || ctx->args[0] == BPF_WRITE_HDR_TCP_SYNACK_COOKIE)
 		return;
-	__builtin_memcpy(option, request->synack, sizeof(option));
-	bpf_store_hdr_opt(ctx, option, sizeof(option), 0);
+	length = eno_write_option(option, 0, &request->synack);
+	if (length >= 2 && length <= sizeof(option))
+		bpf_store_hdr_opt(ctx, option, length, 0);
 }
 
 /* The first ACK has arrived; `e` is still the copy of the listener's state. */
@@ -279,13 +285,13 @@ static __always_inline void eno_accepted(struct bpf_sock_ops *ctx, struct eno_so
 	__u8 first_ack[TCP_ENO_OPTION_MAX] = {TCP_ENO_KIND};
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct eno_request *request = bpf_map_lookup_elem(&eno_requests, &cookie);
-	struct eno_contents synack = {};
 	bool acknowledged;
 
 	if (e->marked)
 		eno_set_mark(ctx, false);
 	e->marked = 0;
 	__builtin_memset(&e->now, 0, sizeof(e->now));
+	__builtin_memset(&e->set.group, 0, sizeof(e->set.group)); /* the listener's: who gets this socket has no part in it */
 	eno_call_me(ctx, e, 0);
 
 	acknowledged = !(ctx->skb_tcp_flags & TCP_FLAG_SYN) && /* a Fast Open child: no ACK yet */
@@ -301,10 +307,7 @@ static __always_inline void eno_accepted(struct bpf_sock_ops *ctx, struct eno_so
 		e->now.phase = TCP_ENO_PHASE_ENCRYPTING;
 		e->now.role = 1;
 		e->now.tep = request->tep;
-		synack.length = sizeof(request->synack) - 2;
-		synack.bytes[0] = request->synack[2];
-		synack.bytes[1] = request->synack[3];
-		eno_write_transcript(&e->now, &request->syn, &synack);
+		eno_write_transcript(&e->now, &request->syn, &request->synack);
 	}
 	bpf_map_delete_elem(&eno_requests, &cookie);
 }

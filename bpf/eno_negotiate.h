@@ -13,6 +13,8 @@
 #define TCPCRYPT_FIRST 0x21 /* RFC 8548 section 7 */
 #define TCPCRYPT_LAST 0x24
 #define TEP_V 0x80
+#define RESUME_DATA_MIN TCP_ENO_HALF /* data of a resumption suboption: half, then nonce (RFC 8548 section 3.5) */
+#define RESUME_DATA_MAX (TCP_ENO_HALF + TCP_ENO_NONCE_MAX)
 
 /* What the data of a v=1 suboption of the SYN-ACK must begin with: TCP_ENO_EXPECT. */
 struct eno_expect {
@@ -32,6 +34,8 @@ struct eno_verdict {
 	__u8 tep;	/* TEP byte of host B, v bit included */
 	__u8 self_b;	/* our role bit */
 	__u8 peer_gopt;
+	__u8 resume_tep; /* passive opener: the SYN proposes to resume a session of this acceptable TEP, or 0 */
+	__u8 resume_at;	 /* ... whose half begins at this offset of `peer` */
 	struct eno_contents peer; /* contents of the peer's option */
 };
 
@@ -129,7 +133,8 @@ __noinline int eno_decide_active(const struct eno_offer *ours, const struct eno_
 }
 
 /* Passive opener: a SYN with `area` has arrived; `ours` lists what we accept, in increasing preference. The answer
- * is our global suboption with b=1 and v->tep, which never has data (v=0).
+ * is our global suboption with b=1 and v->tep without data (v=0), unless the session that the SYN proposes to resume
+ * is known (eno_resume.h).
  * Returns 0; -1 only for invalid arguments. */
 __noinline int eno_decide_passive(const struct eno_offer *ours, const struct tcp_options *area, struct eno_verdict *v)
 {
@@ -163,6 +168,19 @@ __noinline int eno_decide_passive(const struct eno_offer *ours, const struct tcp
 
 			if (byte && tep_in(&theirs.offered, tep) && !tep_in(&theirs.repeated, tep))
 				v->tep = tep;
+		}
+#pragma clang loop unroll(disable)
+		for (i = 0; i < TCP_ENO_CONTENTS_MAX; i++) {
+			__u8 byte = theirs.tep_at[i], tep = byte & 0x7f, data = theirs.data_at[i];
+
+			if (!(byte & TEP_V) || tep < TCPCRYPT_FIRST || tep > TCPCRYPT_LAST)
+				continue;
+			if (data < RESUME_DATA_MIN || data > RESUME_DATA_MAX) /* TC-20: as v=0 */
+				continue;
+			if (!tep_in(&ours->reading.offered, tep) || tep_in(&theirs.repeated, tep))
+				continue;
+			v->resume_tep = tep;
+			v->resume_at = i + 1;
 		}
 		if (!v->tep)
 			v->reason = TCP_ENO_REASON_NO_TEP; /* ENO-29 */

@@ -12,7 +12,7 @@
 
 static __always_inline bool eno_is_ours(struct bpf_sockopt *ctx)
 {
-	return ctx->level == IPPROTO_TCP && ctx->optname >= TCP_ENO_ENABLED && ctx->optname <= TCP_ENO_EXPECT;
+	return ctx->level == IPPROTO_TCP && ctx->optname >= TCP_ENO_ENABLED && ctx->optname <= TCP_ENO_RESUME_TAKE;
 }
 
 /* ---- setsockopt ---- */
@@ -20,6 +20,7 @@ static __always_inline bool eno_is_ours(struct bpf_sockopt *ctx)
 /* The option is dealt with: the kernel itself, and programs behind this one, shall not see it. */
 static __always_inline int eno_set_done(struct bpf_sockopt *ctx, int error)
 {
+	SAME_REGISTER(ctx); /* clang would keep a pointer to optlen, which the verifier refuses */
 	ctx->optlen = -1;
 	asm volatile("" ::: "memory"); /* clang would merge this store with others into one the verifier refuses */
 	if (error)
@@ -114,6 +115,66 @@ static __always_inline int eno_set_session_id(struct bpf_sockopt *ctx, struct en
 	return 0;
 }
 
+static __always_inline int eno_set_group(struct bpf_sockopt *ctx, struct eno_socket *e)
+{
+	struct tcp_eno_resume_group group = {};
+
+	if (eno_take(ctx, (__u8 *)&group, sizeof(group)) != sizeof(group))
+		return EINVAL;
+	__builtin_memcpy(e->set.group.token, group.token, sizeof(group.token));
+	e->set.group.accepts = group.accepts;
+	return 0;
+}
+
+static __always_inline void eno_resumable_key(struct eno_resumable_key *key, const struct eno_socket *e, __u8 tep,
+					      const __u8 *half)
+{
+	__builtin_memcpy(key->token, e->set.group.token, sizeof(key->token));
+	__builtin_memcpy(key->half, half, TCP_ENO_HALF);
+	key->tep = tep;
+}
+
+static __always_inline int eno_add_resumable(struct bpf_sockopt *ctx, struct eno_socket *e)
+{
+	struct tcp_eno_resumable *given = ctx->optval;
+	int i, length = ctx->optlen;
+
+	if (!e || !e->set.group.accepts || length <= 0 || length % sizeof(*given))
+		return EINVAL;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < TCP_ENO_RESUMABLE_MAX; i++) {
+		struct eno_resumable_key key = {};
+		struct eno_resumable session = {};
+
+		if (i * (int)sizeof(*given) >= length)
+			return 0;
+		if ((void *)(given + i + 1) > ctx->optval_end)
+			return EINVAL;
+		if (given[i].tep < TCPCRYPT_FIRST || given[i].tep > TCPCRYPT_LAST ||
+		    given[i].nonce_length > TCP_ENO_NONCE_MAX)
+			return EINVAL;
+		eno_resumable_key(&key, e, given[i].tep, given[i].peer_half);
+		session.classes = given[i].classes;
+		session.nonce_length = given[i].nonce_length;
+		__builtin_memcpy(session.half, given[i].own_half, TCP_ENO_HALF);
+		__builtin_memcpy(session.nonce, given[i].nonce, TCP_ENO_NONCE_MAX);
+		if (bpf_map_update_elem(&eno_resumable, &key, &session, BPF_NOEXIST))
+			return EEXIST;
+	}
+	return length > TCP_ENO_RESUMABLE_MAX * (int)sizeof(*given) ? EINVAL : 0;
+}
+
+static __always_inline int eno_take_resumable(struct bpf_sockopt *ctx, struct eno_socket *e)
+{
+	struct eno_resumable_key key = {};
+	__u8 named[1 + TCP_ENO_HALF] = {};
+
+	if (!e || !e->set.group.accepts || eno_take(ctx, named, sizeof(named)) != sizeof(named))
+		return EINVAL;
+	eno_resumable_key(&key, e, named[0], named + 1);
+	return bpf_map_delete_elem(&eno_resumable, &key) ? ENOENT : 0;
+}
+
 static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
 {
 	bool settled = ctx->sk && ctx->sk->state != BPF_TCP_CLOSE; /* connecting, connected or listening */
@@ -126,6 +187,7 @@ static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
 	case TCP_ENO_AA_MANDATORY:
 	case TCP_ENO_EXPECT:
 	case TCP_ENO_SYN_TRIES:
+	case TCP_ENO_RESUME_GROUP:
 		if (settled)
 			return eno_set_done(ctx, EISCONN);
 		e = eno_create(ctx->sk);
@@ -135,6 +197,8 @@ static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
 			return eno_set_done(ctx, eno_set_raw(ctx, e));
 		if (ctx->optname == TCP_ENO_EXPECT)
 			return eno_set_done(ctx, eno_set_expect(ctx, e));
+		if (ctx->optname == TCP_ENO_RESUME_GROUP)
+			return eno_set_done(ctx, eno_set_group(ctx, e));
 		if (ctx->optname == TCP_ENO_AA_MANDATORY)
 			return eno_set_done(ctx, eno_set_int(ctx, &e->set.offer.aa_mandatory, 1));
 		return eno_set_done(ctx, eno_set_int(ctx, &e->set.syn_tries, 255));
@@ -143,6 +207,10 @@ static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
 		if (!e)
 			return PASS;
 		return eno_set_done(ctx, eno_set_session_id(ctx, e));
+	case TCP_ENO_RESUMABLE:
+		return eno_set_done(ctx, eno_add_resumable(ctx, eno_of(ctx->sk)));
+	case TCP_ENO_RESUME_TAKE:
+		return eno_set_done(ctx, eno_take_resumable(ctx, eno_of(ctx->sk)));
 	case TCP_ENO_NEGTEP:
 	case TCP_ENO_PEER_GOPT:
 	case TCP_ENO_ROLE:

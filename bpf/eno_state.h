@@ -8,6 +8,8 @@
  *                     SYN cannot reach the storage of a socket
  *     eno_requests    per half-open connection, by the socket cookie that the accepted socket inherits: both SYN
  *                     segments' options
+ *     eno_resumable   sessions that listeners may resume, by group, TEP and the peer's half: until a SYN or user space
+ *                     takes them, or newer ones need the room
  *     eno_true_peers  the daemon's: whom getpeername() shall name
  *     eno_install     who was loaded where: "tcpcrypt up" writes and reads it
  *
@@ -19,9 +21,15 @@
 
 #include "eno_negotiate.h"
 
+struct eno_group {
+	__u8 token[16];
+	__u32 accepts; /* 0: no group */
+};
+
 struct eno_settings {
 	struct eno_offer offer;	  /* contents.length 0: ENO is off */
 	struct eno_expect expect;
+	struct eno_group group;
 	__u8 syn_tries;
 };
 
@@ -37,9 +45,22 @@ struct eno_request {
 	__u8 reason; /* not NONE: refused, so that the accepted socket can tell why */
 	__u8 tep;
 	__u8 peer_gopt;
-	__u8 synack_length;
-	__u8 synack[4]; /* the whole option: kind, length, global suboption, TEP */
-	struct eno_contents syn;
+	struct eno_contents syn, synack;
+};
+
+struct eno_resumable_key {
+	__u8 token[16];
+	__u8 half[TCP_ENO_HALF]; /* the peer's */
+	__u8 tep;
+	__u8 padding[6]; /* zero */
+};
+
+struct eno_resumable {
+	__u32 classes;
+	__u8 half[TCP_ENO_HALF]; /* ours */
+	__u8 nonce_length;
+	__u8 nonce[TCP_ENO_NONCE_MAX];
+	__u8 padding[2];
 };
 
 struct eno_peer_key { /* the socket as it sees its peer; netns_cookie tells apart network namespaces */
@@ -72,7 +93,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, __u64);
-	__type(value, struct eno_offer);
+	__type(value, struct eno_settings);
 } eno_listeners SEC(".maps");
 
 struct {
@@ -81,6 +102,13 @@ struct {
 	__type(key, __u64);
 	__type(value, struct eno_request);
 } eno_requests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768); /* all processes together, about 5 MB */
+	__type(key, struct eno_resumable_key);
+	__type(value, struct eno_resumable);
+} eno_resumable SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -22,6 +22,7 @@
  *     EISCONN      setting what must be set before the SYN was sent or before listen(2)
  *     EACCES       setting a read-only option
  *     ENODATA      reading TCP_ENO_RAW or TCP_ENO_EXPECT while it is empty
+ *     ENOENT, EEXIST   TCP_ENO_RESUME_TAKE, TCP_ENO_RESUMABLE
  */
 #ifndef TCP_ENO_H
 #define TCP_ENO_H
@@ -68,9 +69,19 @@ extern "C" {
 #define TCP_ENO_EXPECT 1041	    /* bytes, 2..33: a TEP byte with v=1 and how its data in the SYN-ACK must begin.
 				       A tcpcrypt TEP (0x21-0x24) with v=1 in a SYN-ACK resumes a session only when it
 				       fits what was set here; it counts as invalid otherwise (RFC 8548 section 3.5) */
+#define TCP_ENO_RESUME_GROUP 1042   /* struct tcp_eno_resume_group, write-only, before listen(2): where this listener
+				       looks for sessions to resume. Without it, it resumes none (the default) */
+#define TCP_ENO_RESUMABLE 1043	    /* 1..8 struct tcp_eno_resumable, write-only, on a socket with a group, at any
+				       time: sessions that the group's listeners may resume, once each. The oldest
+				       ones are forgotten when there are too many. EEXIST: known already */
+#define TCP_ENO_RESUME_TAKE 1044    /* 10 bytes, TEP and the peer's half, write-only, on a socket with a group: takes a
+				       session back. ENOENT: a SYN has taken it, or it was forgotten */
 
 #define TCP_ENO_SESSID_MAX 64
 #define TCP_ENO_EXPECT_MAX 33
+#define TCP_ENO_RESUMABLE_MAX 8 /* at a time */
+#define TCP_ENO_HALF 9		/* bytes of one half of a resumption identifier */
+#define TCP_ENO_NONCE_MAX 8
 #define TCP_ENO_SYN_TRIES_DEFAULT 2
 
 /* A listener that speaks ENO itself has this bit in its SO_MARK from listen(2) on (accepted connections do not):
@@ -116,6 +127,26 @@ struct tcp_eno_state {
 	unsigned char transcript_length;
 	unsigned char reserved[6];
 	unsigned char transcript[TCP_ENO_TRANSCRIPT_MAX];
+};
+
+/* Resumption by a passive opener (RFC 8548 section 3.5). Which SYN resumes which session must be decided before a
+ * process runs, so the implementation of tcpcrypt says beforehand which sessions may be resumed and how. The secrets
+ * stay with it: here are only the identifiers, which the handshake shows to everybody. */
+
+/* A group is known by its token: 16 random bytes. Whoever knows it may have listeners in it, add sessions, and take
+ * them back; nobody can find it out. */
+struct tcp_eno_resume_group {
+	unsigned char token[16];
+	unsigned int accepts; /* a listener resumes the sessions that have one of these bits in "classes" */
+};
+
+struct tcp_eno_resumable {
+	unsigned char tep;			    /* 0x21..0x24 */
+	unsigned char peer_half[TCP_ENO_HALF];	    /* what the peer's SYN must bring */
+	unsigned char own_half[TCP_ENO_HALF];	    /* what the SYN-ACK answers, followed by the nonce */
+	unsigned char nonce_length;		    /* at most: 8 bytes fit only next to few other TCP options */
+	unsigned char nonce[TCP_ENO_NONCE_MAX];	    /* random; the time of the answer is mixed in */
+	unsigned int classes;			    /* for example one bit per AEAD algorithm */
 };
 
 #ifdef __cplusplus

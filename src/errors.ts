@@ -181,6 +181,14 @@ export const ERRORS = {
     'the stream reached the limit of its frame numbers',
   ),
 
+  // Resumption.
+  ERR_TCPCRYPT_RESUMPTION_LOST: row(
+    'system',
+    'abort',
+    'RFC 8548 §3.5',
+    'the kernel agreed to resume a session that this process no longer has',
+  ),
+
   // Policy and time.
   ERR_TCPCRYPT_NOT_ENCRYPTED: row(
     'incompatible',

@@ -7,6 +7,7 @@
 export { ERRORS, type ErrorCode, TcpcryptError } from './errors.js';
 export { AEADS, type AeadId, TEPS, type TepId } from './session/index.js';
 export { type ConnectOptions, connect } from './socket/connect.js';
-export type { EncryptionOptions, Mode } from './socket/options.js';
+export type { EncryptionOptions, Mode, ResumptionOptions } from './socket/options.js';
 export { createServer, type ListenOptions, Server, type ServerOptions } from './socket/server.js';
+export { SessionCache, type SessionCacheOptions } from './socket/session-cache.js';
 export { Socket, type SocketOptions } from './socket/socket.js';

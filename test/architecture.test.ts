@@ -29,7 +29,15 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
     },
     socket: {
       folders: ['session', 'kernel'],
-      packages: ['node:dns', 'node:dns/promises', 'node:events', 'node:net', 'node:stream', 'node:util'],
+      packages: [
+        'node:crypto',
+        'node:dns',
+        'node:dns/promises',
+        'node:events',
+        'node:net',
+        'node:stream',
+        'node:util',
+      ],
     },
     auth: {
       folders: ['crypto'],

@@ -2,8 +2,9 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { pino } from 'pino';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
+import { addNegotiationFlags, type NegotiationFlags, negotiationOptions } from './encryption-flags.js';
 
-interface Flags {
+interface Flags extends NegotiationFlags {
   readonly queue: number;
   readonly except: number[];
   readonly drain: number;
@@ -12,8 +13,7 @@ interface Flags {
 }
 
 export function register(program: Command): void {
-  program
-    .command('daemon')
+  addNegotiationFlags(program.command('daemon'))
     .description('Encrypt the connections of all programs on this host, without their knowledge.')
     .option('--except <ports>', 'ports to leave alone, with commas, e.g. 22,443', parsePorts, [])
     .option('--queue <number>', 'NFQUEUE number, where another program uses ours', parseQueue, DEFAULT_QUEUE)
@@ -46,6 +46,7 @@ async function run(flags: Flags): Promise<void> {
     logger,
     queue: flags.queue,
     exceptPorts: flags.except,
+    ...negotiationOptions(flags),
     ...(flags.pins === undefined ? {} : { pins: flags.pins }),
     onFailure: (error) => {
       logger.error({ event: 'failure', error: error.message }, 'cannot go on');

@@ -25,7 +25,7 @@ import { PathMemory } from './path-memory.js';
 export const DEFAULT_QUEUE = 8547;
 
 export interface DaemonOptions
-  extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout'> {
+  extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout' | 'resumption'> {
   readonly logger: Logger;
   /** NFQUEUE number. */
   readonly queue?: number;

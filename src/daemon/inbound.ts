@@ -16,8 +16,8 @@ import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { MARK } from '../kernel/steering.js';
 import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
-import { passiveOffer } from '../session/index.js';
 import type { Encryption } from '../socket/options.js';
+import { passiveEnoOffer } from '../socket/passive-offer.js';
 import { descriptorOf, reset, transportOf } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import { type Endpoint, endpointText, familyOf } from './endpoint.js';
@@ -51,7 +51,7 @@ export class Inbound {
   static async open(options: InboundOptions): Promise<Inbound> {
     const listener = await TransparentListener.open({
       ipv6: options.ipv6,
-      enoContents: passiveOffer(options.encryption.teps),
+      offer: passiveEnoOffer(options.encryption),
     });
     return new Inbound(options, listener);
   }

@@ -7,7 +7,7 @@
  * next bytes could reach the wire in plaintext, would be worse.
  */
 import type { Socket as TcpSocket } from 'node:net';
-import { Channel } from '../socket/channel.js';
+import { Channel, type ChannelHandlers } from '../socket/channel.js';
 import type { Dialled } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { errorAtEnd, reset, resetUnlessEnded } from '../socket/transport.js';
@@ -45,7 +45,7 @@ export class Relay {
     this.#observer = observer;
     far.transport.setNoDelay(true);
     resetUnlessEnded(far.transport);
-    this.channel = new Channel(far.transport, far.fd, far.outcome, encryption, {
+    const handlers: ChannelHandlers = {
       onReady: () => this.#becomeReady(),
       onData: (data) => {
         if (this.#local === undefined) this.#early.push(data);
@@ -59,7 +59,8 @@ export class Relay {
         if (this.#ready) this.#local?.resume();
       },
       onClose: (error) => this.#handleFarClosed(error),
-    });
+    };
+    this.channel = new Channel(far.transport, far.fd, far.outcome, encryption, handlers, far.opened);
   }
 
   /** Brings the local side in; from now on bytes flow. */

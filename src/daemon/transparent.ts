@@ -1,7 +1,7 @@
 /** Listeners that TPROXY may deliver to: what they accept has the address that the packets were meant for. */
 import { type AddressInfo, createServer, type Server, type Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
-import { openEnoSocket } from '../kernel/eno-socket.js';
+import { type EnoOffer, openEnoSocket } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
 
@@ -12,7 +12,7 @@ const ATTEMPTS = 16;
 
 export interface TransparentOptions {
   /** What to answer to TCP-ENO; without it, nothing. */
-  readonly enoContents?: Uint8Array;
+  readonly offer?: EnoOffer;
   /** On ::1 as well. */
   readonly ipv6: boolean;
 }
@@ -55,12 +55,12 @@ export class TransparentListener {
 }
 
 /** A socket that may use any address as its own. The caller owns the descriptor. */
-export function transparentSocket(family: 4 | 6, enoContents?: Uint8Array): number {
+export function transparentSocket(family: 4 | 6, offer?: EnoOffer): number {
   const type = libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC;
   const fd =
-    enoContents === undefined
+    offer === undefined
       ? libc.socket(family === 4 ? libc.AF_INET : libc.AF_INET6, type, 0)
-      : openEnoSocket(family, { contents: enoContents });
+      : openEnoSocket(family, offer);
   try {
     if (family === 4) libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
     else libc.setsockopt(fd, libc.SOL_IPV6, libc.IPV6_TRANSPARENT, 1);
@@ -72,7 +72,7 @@ export function transparentSocket(family: 4 | 6, enoContents?: Uint8Array): numb
 }
 
 async function listen(family: 4 | 6, port: number, options: TransparentOptions): Promise<Server> {
-  const fd = transparentSocket(family, options.enoContents);
+  const fd = transparentSocket(family, options.offer);
   try {
     if (family === 6) libc.setsockopt(fd, libc.SOL_IPV6, libc.IPV6_V6ONLY, 1);
     libc.bind(fd, sockaddr(family === 4 ? '127.0.0.1' : '::1', port));

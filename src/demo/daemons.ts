@@ -18,6 +18,8 @@ export interface LogLine {
   readonly cipherName?: string;
   readonly role?: string;
   readonly sessionId?: string;
+  readonly resumed?: boolean;
+  readonly transcript?: string;
   readonly plainReason?: string;
   readonly how?: string;
   readonly code?: string;

@@ -41,6 +41,9 @@ export const TCP_ENO = {
   STATE: 1039,
   SYN_TRIES: 1040,
   EXPECT: 1041,
+  RESUME_GROUP: 1042,
+  RESUMABLE: 1043,
+  RESUME_TAKE: 1044,
 } as const;
 export const TCP_ENO_SESSID_MAX = 64;
 /** In the SO_MARK of listeners that speak ENO themselves. */
@@ -76,6 +79,8 @@ export interface EnoOffer {
   readonly mandatoryAware?: boolean;
   /** The TEP byte (v=1) and the data that completes the resumption offered in `contents`. */
   readonly expect?: Uint8Array;
+  /** `struct tcp_eno_resume_group`: where a listener finds sessions to resume; see resumption-group.ts. */
+  readonly resumeGroup?: Uint8Array;
 }
 
 export type EnoOutcome =
@@ -106,6 +111,7 @@ export function openEnoSocket(family: 4 | 6, offer: EnoOffer): number {
     if (offer.synTries !== undefined) set(fd, TCP_ENO.SYN_TRIES, offer.synTries, 'synTries');
     if (offer.mandatoryAware) set(fd, TCP_ENO.AA_MANDATORY, 1, 'mandatoryAware');
     if (offer.expect !== undefined) set(fd, TCP_ENO.EXPECT, offer.expect, 'expect');
+    if (offer.resumeGroup !== undefined) set(fd, TCP_ENO.RESUME_GROUP, offer.resumeGroup, 'resumeGroup');
     return fd;
   } catch (error) {
     close(fd);

@@ -4,6 +4,14 @@ export { AEADS, type AeadId, INIT1_MAGIC, isAeadId, isTepId, TEPS, type TepId } 
 export * from './negotiation.js';
 export * from './offer.js';
 export * from './resumption.js';
+export * from './resumption-cache.js';
 export * from './session.js';
 export type { SessionOptions } from './session-options.js';
-export { DEFAULT_CIPHERS, DEFAULT_TEPS, MAX_FRAME_DATA } from './tuning.js';
+export {
+  CACHE_LIFETIME,
+  CACHE_LIMIT,
+  DEFAULT_CIPHERS,
+  DEFAULT_TEPS,
+  LOOK_AHEAD,
+  MAX_FRAME_DATA,
+} from './tuning.js';

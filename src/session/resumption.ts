@@ -1,4 +1,12 @@
-import type { AeadId, TepId } from '../wire/index.js';
+import {
+  type AeadId,
+  findEnoOptions,
+  isRoleB,
+  isTepId,
+  parseEnoContents,
+  RESUME_HALF_LENGTH,
+  type TepId,
+} from '../wire/index.js';
 import { SessionSecret } from './key-schedule.js';
 import type { ResumptionProposal, Role } from './negotiation.js';
 
@@ -41,11 +49,42 @@ export function resumptionProposal(session: ResumableSession): ResumptionProposa
  * The next session of the chain, for an attempt that failed: "used" means attempted (TC-26). Erases `session.secret`.
  */
 export function nextResumable(session: ResumableSession): ResumableSession {
+  const next = followingResumable(session);
+  eraseResumable(session);
+  return next;
+}
+
+/** As {@link nextResumable}; `session` stays as it is. */
+export function followingResumable(session: ResumableSession): ResumableSession {
   const stage = SessionSecret.restore(session.secret);
   const next = stage.next();
   const secret = next.export();
   stage.erase();
   next.erase();
-  session.secret.fill(0);
   return { ...session, index: session.index + 1, secret };
+}
+
+export const eraseResumable = (session: ResumableSession): void => {
+  session.secret.fill(0);
+};
+
+/** A session by the name that the peer gives it: what a SYN with a resumption offer says. */
+export interface ResumptionName {
+  readonly tep: TepId;
+  /** 9 bytes. */
+  readonly peerHalf: Uint8Array;
+}
+
+/**
+ * Which session host B agreed to resume, for host B itself: its kernel did. The transcript is A's ENO option, then
+ * B's; undefined when B answered with v=0.
+ */
+export function resumptionAnswered(transcript: Uint8Array): ResumptionName | undefined {
+  const [a, b] = findEnoOptions(transcript).map(parseEnoContents);
+  if (!a?.wellFormed || !b?.wellFormed || !isRoleB(b)) return undefined;
+  const answer = b.suboptions.at(-1);
+  if (!answer?.v || !isTepId(answer.tep)) return undefined;
+  const asked = a.suboptions.find(({ tep, v }) => v && tep === answer.tep);
+  if (asked === undefined || asked.data.length < RESUME_HALF_LENGTH) return undefined;
+  return { tep: answer.tep, peerHalf: asked.data.slice(0, RESUME_HALF_LENGTH) };
 }

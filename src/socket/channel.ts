@@ -11,8 +11,21 @@
 import type { Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
 import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
-import { type AeadId, INIT1_MAGIC, negotiatedFromTranscript, Session, type TepId } from '../session/index.js';
-import type { Encryption } from './options.js';
+import {
+  type AeadId,
+  INIT1_MAGIC,
+  type Negotiated,
+  negotiatedFromTranscript,
+  type Plain,
+  type ResumptionAttempt,
+  type ResumptionChain,
+  resumptionProposal,
+  Session,
+  type TepId,
+} from '../session/index.js';
+import type { Opened } from './dial.js';
+import type { Encryption, Resumption } from './options.js';
+import { peerOfAddress } from './session-cache.js';
 import { errorAtEnd, reset } from './transport.js';
 
 /** What of {@link Channel} its owner hears of. */
@@ -40,10 +53,16 @@ export class Channel {
   #error: Error | undefined;
   #dataReceived = 0;
   #dataSent = 0;
+  readonly #resumption: Resumption;
+  /** Under which the session is kept. */
+  readonly #peer: string;
+  /** The cache's state that this connection used or produced. */
+  #chain: ResumptionChain | undefined;
 
   /**
    * @param transport an established connection, made with `allowHalfOpen`, that nobody reads from yet
    * @param fd        its descriptor
+   * @param opened    of a connection that this end opened
    */
   constructor(
     transport: TcpSocket,
@@ -51,8 +70,11 @@ export class Channel {
     outcome: EnoOutcome,
     encryption: Encryption,
     handlers: ChannelHandlers,
+    opened?: Opened,
   ) {
     this.#transport = transport;
+    this.#resumption = encryption.resumption;
+    this.#peer = opened?.peer ?? peerOfAddress(transport.remoteAddress ?? '');
     this.#handlers = handlers;
     this.#fd = fd;
     transport.on('error', (error) => this.#fail(error));
@@ -60,8 +82,16 @@ export class Channel {
     transport.on('end', () => this.#handleEnd());
     transport.on('drain', () => handlers.onDrain());
 
-    const negotiated =
-      outcome.result === 'encrypt' ? negotiatedFromTranscript(outcome.transcript, outcome.role) : outcome;
+    let attempt: ResumptionAttempt | undefined;
+    let negotiated: Negotiated | Plain;
+    try {
+      attempt = this.#attempt(outcome, opened);
+      negotiated = this.#negotiated(outcome, encryption, attempt);
+    } catch (error) {
+      this.#plainReason = 'ERR_TCPCRYPT_ENO_NO_TEP';
+      process.nextTick(() => this.#fail(error));
+      return;
+    }
     if (negotiated.result === 'plain') {
       this.#plainReason = negotiated.reason;
       // A kernel that says "encrypt" and a transcript that says "plain" cannot both be right: never guess (ENO-36).
@@ -69,11 +99,21 @@ export class Channel {
       process.nextTick(() => (refuse ? this.abort(notEncrypted(negotiated.reason)) : this.#becomeReady()));
       return;
     }
-    this.#session = new Session({ negotiated, ciphers: encryption.ciphers });
+    const session = new Session({
+      negotiated,
+      ciphers: encryption.ciphers,
+      ...(attempt !== undefined && negotiated.kind === 'resume' ? { resumption: attempt.session } : {}),
+      // The chain of a resumed session is in the cache already.
+      keepResumable: encryption.resumption.keep && negotiated.kind === 'fresh',
+    });
+    this.#session = session;
+    if (attempt !== undefined) this.#settle(attempt, negotiated.kind === 'resume' ? 'resumed' : 'refused');
     // The transport keeps the process alive if anything does.
     this.#deadline = setTimeout(tooLate, encryption.handshakeTimeout, this).unref();
     transport.on('data', (chunk) => this.#handleData(chunk));
     this.#transmit();
+    // There are keys already: the owner may write before anything has come.
+    if (negotiated.kind === 'resume') process.nextTick(() => this.#deliver(session, true));
   }
 
   /** Whether bytes on the wire are encrypted; final from the beginning. */
@@ -163,6 +203,12 @@ export class Channel {
     this.#transmit();
   }
 
+  /** Later connections cannot resume this one, nor what it has resumed (TC-29). */
+  flushResumption(): void {
+    if (this.#chain !== undefined) this.#resumption.cache.forget(this.#chain);
+    this.#session?.takeResumable()?.secret.fill(0);
+  }
+
   pause(): void {
     this.#transport.pause();
   }
@@ -179,6 +225,36 @@ export class Channel {
     this.#session?.destroy();
     clearTimeout(this.#deadline);
     reset(this.#transport);
+  }
+
+  /** What the SYN proposed to resume; or what our kernel agreed to. */
+  #attempt(outcome: EnoOutcome, opened: Opened | undefined): ResumptionAttempt | undefined {
+    if (opened !== undefined) return opened.attempt;
+    return outcome.result === 'encrypt' ? this.#resumption.cache.answered(outcome.transcript) : undefined;
+  }
+
+  #negotiated(
+    outcome: EnoOutcome,
+    { mandatoryAware }: Encryption,
+    attempt: ResumptionAttempt | undefined,
+  ): Negotiated | Plain {
+    const negotiated =
+      outcome.result === 'encrypt'
+        ? negotiatedFromTranscript(outcome.transcript, outcome.role, {
+            mandatoryAware,
+            resumption: attempt && resumptionProposal(attempt.session),
+          })
+        : outcome;
+    if (attempt !== undefined && negotiated.result === 'plain') this.#settle(attempt, 'lost');
+    return negotiated;
+  }
+
+  #settle(attempt: ResumptionAttempt, result: 'resumed' | 'refused' | 'lost'): void {
+    const { cache, keep } = this.#resumption;
+    cache.settle(attempt, result);
+    if (result !== 'resumed') return;
+    this.#chain = attempt.chain;
+    if (!keep) cache.forget(attempt.chain);
   }
 
   #handleData(chunk: Uint8Array): void {
@@ -245,6 +321,8 @@ export class Channel {
 
   #becomeSecure(session: Session): void {
     clearTimeout(this.#deadline);
+    const resumable = session.takeResumable();
+    if (resumable !== undefined) this.#chain = this.#resumption.cache.keep(this.#peer, resumable);
     try {
       if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId);
     } catch {

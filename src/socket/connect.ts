@@ -74,7 +74,7 @@ export function connect(
       done: (error, dialled) => {
         socket.off('close', cancel);
         if (dialled === undefined) socket.destroy(error);
-        else socket[attach](dialled.transport, dialled.fd, dialled.outcome, wanted);
+        else socket[attach](dialled.transport, dialled.fd, dialled.outcome, wanted, dialled.opened);
       },
     });
     const cancel = (): void => race.cancel();

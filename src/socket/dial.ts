@@ -1,10 +1,11 @@
 /** One TCP connection attempt to one address, with the ENO option on its SYN. */
 import type { Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
-import { type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
+import { type EnoOffer, type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import { close } from '../kernel/libc.js';
-import { activeOffer } from '../session/index.js';
+import { activeOffer, type ResumptionAttempt, resumptionOffer } from '../session/index.js';
 import type { Encryption } from './options.js';
+import { peerOfAddress, peerOfDestination } from './session-cache.js';
 import { reset, transportOf } from './transport.js';
 
 export interface DialTarget {
@@ -22,6 +23,15 @@ export interface Dialled {
   readonly transport: TcpSocket;
   readonly fd: number;
   readonly outcome: EnoOutcome;
+  /** For a connection that this end opened. */
+  readonly opened?: Opened;
+}
+
+export interface Opened {
+  /** Under which the session is kept. */
+  readonly peer: string;
+  /** What the SYN proposed to resume; its secret is the receiver's. */
+  readonly attempt: ResumptionAttempt | undefined;
 }
 
 /**
@@ -35,13 +45,22 @@ export function dial(
   encryption: Encryption,
   done: (error: Error | undefined, dialled?: Dialled) => void,
 ): TcpSocket {
-  const fd = openEnoSocket(target.family, {
-    contents: activeOffer(encryption.teps),
-    synTries: encryption.synTries,
-  });
+  const { offer, opened } = offerTo(target, encryption);
+  const { resumption } = encryption;
+  const lost = (): void => {
+    if (opened.attempt !== undefined) resumption.cache.settle(opened.attempt, 'lost');
+  };
+  let fd: number;
+  try {
+    fd = openEnoSocket(target.family, offer);
+  } catch (error) {
+    lost();
+    throw error;
+  }
   try {
     target.prepare?.(fd);
   } catch (error) {
+    lost();
     close(fd);
     throw error;
   }
@@ -51,6 +70,7 @@ export function dial(
     transport.off('close', closed);
     transport.off('connect', connected);
     if (error !== undefined) {
+      lost();
       transport.on('error', () => {});
       done(error);
       return;
@@ -62,11 +82,12 @@ export function dial(
       if (outcome.result === 'plain' && outcome.reason === 'ERR_TCPCRYPT_KERNEL_ABSENT')
         throw new TcpcryptError(outcome.reason);
     } catch (failure) {
+      lost();
       reset(transport);
       done(failure as Error);
       return;
     }
-    done(undefined, { transport, fd, outcome });
+    done(undefined, { transport, fd, outcome, opened });
   };
   const connected = (): void => finish(undefined);
   const closed = (): void => finish(new Error('the connection attempt was given up'));
@@ -80,4 +101,27 @@ export function dial(
     ...(target.localPort === undefined ? {} : { localPort: target.localPort }),
   });
   return transport;
+}
+
+/** What the SYN says: the resumption of an earlier session with this destination, or a fresh offer. */
+function offerTo(
+  { host, port }: DialTarget,
+  { teps, ciphers, synTries, aware, mandatoryAware, resumption }: Encryption,
+): { readonly offer: EnoOffer; readonly opened: Opened } {
+  const peer = peerOfDestination(host, port);
+  const common = { synTries, mandatoryAware };
+  const found = resumption.resume
+    ? resumption.cache.open([peer, peerOfAddress(host)], { teps, ciphers })
+    : undefined;
+  if (found === undefined) {
+    return {
+      offer: { ...common, contents: activeOffer(teps, { aware }) },
+      opened: { peer, attempt: undefined },
+    };
+  }
+  const { attempt, nonce } = found;
+  return {
+    offer: { ...common, ...resumptionOffer(attempt.session, nonce, teps, { aware }) },
+    opened: { peer, attempt },
+  };
 }

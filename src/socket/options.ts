@@ -9,6 +9,7 @@ import {
   MAX_FRAME_DATA,
   type TepId,
 } from '../session/index.js';
+import { defaultSessionCache, SessionCache } from './session-cache.js';
 
 /**
  * `opportunistic`: encrypt when the peer can, otherwise go on as plain TCP.
@@ -27,6 +28,29 @@ export interface EncryptionOptions {
   readonly handshakeTimeout?: number;
   /** How many SYN segments carry the ENO option before it is left out, for paths that drop unknown options. */
   readonly synTries?: number;
+  /**
+   * Resumption of earlier sessions (RFC 8548 §3.5): false for none, a cache of one's own, or more exactly. Default true:
+   * with a cache that all connections of the process share.
+   */
+  readonly resumption?: boolean | SessionCache | ResumptionOptions;
+  /** The application knows of encryption (the a bit, RFC 8547 §4.2). Default false. */
+  readonly aware?: boolean;
+  /** Encrypt only if the peer's application is aware as well; otherwise the connection is plain, or refused. */
+  readonly mandatoryAware?: boolean;
+}
+
+export interface ResumptionOptions {
+  readonly cache?: SessionCache;
+  /** False: always a fresh key exchange. */
+  readonly resume?: boolean;
+  /** False: later connections cannot resume this one. */
+  readonly keep?: boolean;
+}
+
+export interface Resumption {
+  readonly cache: SessionCache;
+  readonly resume: boolean;
+  readonly keep: boolean;
 }
 
 export interface Encryption {
@@ -35,6 +59,9 @@ export interface Encryption {
   readonly ciphers: readonly AeadId[];
   readonly handshakeTimeout: number;
   readonly synTries: number;
+  readonly resumption: Resumption;
+  readonly aware: boolean;
+  readonly mandatoryAware: boolean;
 }
 
 /** Tuned by us, not by the RFCs. */
@@ -57,7 +84,18 @@ export function encryption(options: EncryptionOptions): Encryption {
   check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), `handshakeTimeout: ${String(handshakeTimeout)}`);
   const synTries = options.synTries ?? SYN_TRIES;
   check(isInteger(synTries, 1, 255), `synTries: ${String(synTries)}`);
-  return { mode, teps, ciphers, handshakeTimeout, synTries };
+  const { aware = false, mandatoryAware = false } = options;
+  const resumption = resumptionOf(options.resumption ?? true);
+  return { mode, teps, ciphers, handshakeTimeout, synTries, resumption, aware, mandatoryAware };
+}
+
+function resumptionOf(wanted: boolean | SessionCache | ResumptionOptions): Resumption {
+  if (typeof wanted === 'boolean') return { cache: defaultSessionCache, resume: wanted, keep: wanted };
+  if (wanted instanceof SessionCache) return { cache: wanted, resume: true, keep: true };
+  check(typeof wanted === 'object' && wanted !== null, `resumption: ${String(wanted)}`);
+  const { cache = defaultSessionCache, resume = true, keep = true } = wanted;
+  check(cache instanceof SessionCache, 'resumption.cache: a SessionCache');
+  return { cache, resume, keep };
 }
 
 export function check(condition: boolean, detail: string): asserts condition {

@@ -6,9 +6,9 @@ import { TcpcryptError } from '../errors.js';
 import { type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
-import { passiveOffer } from '../session/index.js';
 import { withoutKernel } from './connect.js';
 import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
+import { passiveEnoOffer } from './passive-offer.js';
 import { attach, Socket } from './socket.js';
 import { asSystemError } from './system-error.js';
 import { descriptorOf } from './transport.js';
@@ -177,7 +177,7 @@ export class Server extends EventEmitter {
     port: number,
     { ipv6Only, reusePort }: { ipv6Only: boolean; reusePort: boolean },
   ): number {
-    const offer = { contents: passiveOffer(this.#encryption.teps) };
+    const offer = passiveEnoOffer(this.#encryption);
     const bind = (family: 4 | 6, host: string): number => {
       const fd = openEnoSocket(family, offer);
       try {

@@ -17,7 +17,8 @@ import type { ErrorCode } from '../errors.js';
 import { TcpcryptError } from '../errors.js';
 import type { EnoOutcome } from '../kernel/eno-socket.js';
 import type { AeadId, TepId } from '../session/index.js';
-import { Channel } from './channel.js';
+import { Channel, type ChannelHandlers } from './channel.js';
+import type { Opened } from './dial.js';
 import { check, type Encryption, PORTION } from './options.js';
 
 type Callback = (error?: Error | null) => void;
@@ -186,6 +187,14 @@ export class Socket extends Duplex {
     this.#channel?.rekey();
   }
 
+  /**
+   * Later connections will not resume this one, nor the session that this one has resumed: for example because
+   * authentication failed (RFC 8548 §3.5).
+   */
+  flushResumption(): void {
+    this.#channel?.flushResumption();
+  }
+
   /** Ends the writable side, and destroys once everything is written. */
   destroySoon(): void {
     if (this.writable) this.end();
@@ -200,7 +209,13 @@ export class Socket extends Duplex {
   }
 
   /** @internal */
-  [attach](transport: TcpSocket, fd: number, outcome: EnoOutcome, encryption: Encryption): void {
+  [attach](
+    transport: TcpSocket,
+    fd: number,
+    outcome: EnoOutcome,
+    encryption: Encryption,
+    opened?: Opened,
+  ): void {
     this.#transport = transport;
     this.#connecting = false;
     if (this.#settings !== undefined) {
@@ -211,7 +226,7 @@ export class Socket extends Duplex {
       clearTimeout(this.#idleTimer);
       this.#watchIdleness(transport);
     }
-    this.#channel = new Channel(transport, fd, outcome, encryption, {
+    const handlers: ChannelHandlers = {
       onReady: () => this.#becomeReady(),
       onData: (data) => {
         if (!this.push(data)) this.#channel?.pause();
@@ -221,7 +236,8 @@ export class Socket extends Duplex {
       },
       onDrain: () => {},
       onClose: (error) => this.#closed(error),
-    });
+    };
+    this.#channel = new Channel(transport, fd, outcome, encryption, handlers, opened);
     this.emit('connect');
   }
 

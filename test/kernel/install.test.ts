@@ -48,6 +48,7 @@ test('down is the exact inverse of up, and both say so when there is nothing to 
     'eno_install',
     'eno_listeners',
     'eno_requests',
+    'eno_resumable',
     'eno_sockets',
     'eno_true_peers',
     'link_eno_get',
@@ -168,7 +169,7 @@ test('up repairs an installation that lacks a link or a map', () => {
     up(place);
     rmSync(join(place.pins, missing));
     assert.equal(up(place).action, 'replaced', missing);
-    assert.equal(readdirSync(place.pins).length, 10);
+    assert.equal(readdirSync(place.pins).length, 11);
   }
   down(place);
   assert.deepEqual(traces(), before);
@@ -261,7 +262,7 @@ test('up mounts the BPF file system where there is none, and down unmounts it', 
   const [upReport = '', pins, downReport = '', mounts] = stdout.trim().split('\n');
   assert.match(stderr, /^The kernel part is up: .*\n$/); // again, after an "up" that was killed
   assert.equal(JSON.parse(upReport).mountedBpffs, true);
-  assert.equal(pins, '10');
+  assert.equal(pins, '11');
   assert.deepEqual(JSON.parse(downReport), {
     action: 'removed',
     pins: '/sys/fs/bpf/tcpcrypt/v1',

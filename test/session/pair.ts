@@ -40,6 +40,7 @@ export function fixedSession(role: Role, options: Partial<SessionOptions> = {}, 
     negotiated: negotiated(role, tep),
     keyPair: keyPairOf(role, tep),
     random: fixedRandom(role),
+    ciphers: [0x0001],
     ...options,
   });
 }

@@ -19,7 +19,7 @@ export class RawPeer {
     if (outcome.result !== 'encrypt') throw new Error(`not negotiated: ${outcome.reason}`);
     const negotiated = negotiatedFromTranscript(outcome.transcript, outcome.role);
     if (negotiated.result !== 'encrypt' || negotiated.kind !== 'fresh') throw new Error('not fresh');
-    this.session = new Session({ negotiated });
+    this.session = new Session({ negotiated, ciphers: [0x0001] });
     this.over = new Promise((resolve) => {
       tcp.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
       tcp.on('end', () => resolve('end'));

@@ -1,0 +1,302 @@
+/**
+ * Sessions that can be resumed (RFC 8548 §3.5), in memory, without a clock: `now` is in milliseconds.
+ *
+ *     chain = cache.keep(peer, session.takeResumable(), now)     after a key exchange, whoever opened
+ *     attempt = cache.open([peer], acceptable, now)              before a SYN; the secret is out of the cache
+ *       confirm(attempt), or refuse(attempt)                     what the SYN-ACK said, if there was one
+ *     attempt = cache.answer(name, now)                          after a SYN that was answered with v=1
+ *     cache.forget(chain), cache.flush(), cache.expire(now)
+ *
+ * A chain is what one key exchange gives: ss[1], ss[2], … Every attempt takes the lowest index that is left (TC-26), and
+ * what was taken never comes back (TC-27). A passive opener recognises a few indices ahead, as attempts of the peer may
+ * have been lost.
+ *
+ * Who answers SYNs (a kernel) cannot wait for this cache, so it is told what to recognise through an {@link Announcer},
+ * which then decides who takes a session: a SYN, or this cache.
+ */
+import type { AeadId, TepId } from '../wire/index.js';
+import {
+  eraseResumable,
+  followingResumable,
+  type ResumableSession,
+  type ResumptionName,
+  resumptionHalves,
+} from './resumption.js';
+import { CACHE_LIFETIME, CACHE_LIMIT, CACHE_LIMIT_PER_PEER, LOOK_AHEAD, PROMISE_LIFETIME } from './tuning.js';
+
+/** What somebody must know to agree to a resumption. */
+export interface Announcement extends ResumptionName {
+  /** 9 bytes. */
+  readonly ownHalf: Uint8Array;
+  readonly cipher: AeadId;
+}
+
+/** Recognises SYNs that name a session, each session once. */
+export interface Announcer {
+  announce(sessions: readonly Announcement[]): void;
+  /** @returns false when a SYN has taken the session, or might have */
+  withdraw(name: ResumptionName): boolean;
+}
+
+/** The sessions of one key exchange. */
+export interface ResumptionChain {
+  readonly peer: string;
+  readonly tep: TepId;
+  readonly cipher: AeadId;
+}
+
+/** A session that is out of the cache, for one connection. Erase `session.secret` when it is used. */
+export interface ResumptionAttempt {
+  readonly session: ResumableSession;
+  readonly chain: ResumptionChain;
+}
+
+export interface ResumptionCacheOptions {
+  /** Chains kept; a chain has a few secrets of 32 bytes. */
+  readonly limit?: number;
+  readonly limitPerPeer?: number;
+  /** Milliseconds from the key exchange on. */
+  readonly lifetime?: number;
+}
+
+export class ResumptionCache {
+  readonly #limit: number;
+  readonly #limitPerPeer: number;
+  readonly #lifetime: number;
+  /** By age: the first one expires first. */
+  readonly #chains = new Set<Chain>();
+  /** The chains of a peer; last the one whose use was confirmed last. */
+  readonly #byPeer = new Map<string, Set<Chain>>();
+  /** What SYNs may name, by {@link keyOf}. */
+  readonly #announced = new Map<string, Announced>();
+  /** Of these a SYN has taken, or might have: its connection has not come yet. The oldest first. */
+  readonly #promised = new Map<string, number>();
+  #announcer: Announcer | undefined;
+
+  constructor(options: ResumptionCacheOptions = {}) {
+    this.#limit = options.limit ?? CACHE_LIMIT;
+    this.#limitPerPeer = options.limitPerPeer ?? CACHE_LIMIT_PER_PEER;
+    this.#lifetime = options.lifetime ?? CACHE_LIFETIME;
+  }
+
+  /** Chains. */
+  get size(): number {
+    return this.#chains.size;
+  }
+
+  /** From now on SYNs may name sessions of this cache. Once. */
+  attach(announcer: Announcer): void {
+    this.#announcer = announcer;
+    for (const chain of this.#chains) this.#lookAhead(chain);
+  }
+
+  get attached(): boolean {
+    return this.#announcer !== undefined;
+  }
+
+  /** `session` is the cache's from now on. @param peer under which {@link open} finds it */
+  keep(peer: string, session: ResumableSession, now: number): ResumptionChain {
+    this.expire(now);
+    const chain = new Chain(peer, session, now + this.#lifetime);
+    const siblings = this.#byPeer.get(peer) ?? new Set();
+    this.#byPeer.set(peer, siblings);
+    if (siblings.size >= this.#limitPerPeer) this.#forgetFirst(siblings, now);
+    if (this.#chains.size >= this.#limit) this.#forgetFirst(this.#chains, now);
+    this.#byPeer.set(peer, siblings.add(chain)); // once more: it may have been emptied
+    this.#chains.add(chain);
+    this.#lookAhead(chain);
+    return chain;
+  }
+
+  /**
+   * Takes a session for a connection to one of `peers`, in this order. Of several chains the one with the fewest open
+   * attempts is used, as a peer looks only so far ahead; then the one that worked last, as the peer may have
+   * forgotten the older ones.
+   */
+  open(
+    peers: readonly string[],
+    acceptable: { readonly teps: readonly TepId[]; readonly ciphers: readonly AeadId[] },
+    now: number,
+  ): ResumptionAttempt | undefined {
+    this.expire(now);
+    for (const peer of peers) {
+      const usable = [...(this.#byPeer.get(peer) ?? [])]
+        .filter(({ tep, cipher }) => acceptable.teps.includes(tep) && acceptable.ciphers.includes(cipher))
+        .reverse()
+        .sort((a, b) => a.openAttempts - b.openAttempts);
+      for (const chain of usable) {
+        const session = this.#take(chain, now);
+        if (session !== undefined) return { session, chain };
+      }
+    }
+    return undefined;
+  }
+
+  /** Takes the session that a SYN has named, and that was agreed to. */
+  answer(name: ResumptionName, now: number): ResumptionAttempt | undefined {
+    this.expire(now);
+    const key = keyOf(name);
+    const found = this.#announced.get(key);
+    if (found === undefined) return undefined;
+    this.#announced.delete(key);
+    this.#promised.delete(key);
+    const { chain, session } = found;
+    if (this.#chains.has(chain)) {
+      // TC-25: who has an earlier secret has the later ones.
+      for (const earlier of chain.sessions.filter(({ index }) => index < session.index)) {
+        this.#drop(earlier, now);
+      }
+      // An announced session may be behind: others overtook it.
+      const ahead = chain.sessions.filter(({ index }) => index > session.index);
+      if (ahead.length === 0) ahead.push(followingResumable(session));
+      chain.sessions = ahead;
+      this.#advance(chain, session);
+      this.#lookAhead(chain);
+    }
+    return { session, chain };
+  }
+
+  /** The peer agreed to resume. */
+  confirm({ chain, session }: ResumptionAttempt): void {
+    if (chain instanceof Chain && this.#chains.has(chain)) this.#advance(chain, session);
+  }
+
+  /** The peer knows nothing of it: it has forgotten the chain, unless it merely agreed to a later session first. */
+  refuse({ chain, session }: ResumptionAttempt, now: number): void {
+    if (chain instanceof Chain && session.index >= chain.confirmed) this.forget(chain, now);
+  }
+
+  /**
+   * Erases what a connection used or produced (TC-29). A connection whose SYN has been answered already still gets what
+   * it was promised.
+   */
+  forget(chain: ResumptionChain, now: number): void {
+    if (!(chain instanceof Chain) || !this.#chains.delete(chain)) return;
+    const siblings = this.#byPeer.get(chain.peer);
+    siblings?.delete(chain);
+    if (siblings?.size === 0) this.#byPeer.delete(chain.peer);
+    for (const session of chain.sessions) this.#drop(session, now);
+    chain.sessions = [];
+  }
+
+  /** Erases everything. */
+  flush(now: number): void {
+    for (const chain of [...this.#chains]) this.forget(chain, now);
+  }
+
+  /** Erases what is too old. @returns when to call again, or undefined */
+  expire(now: number): number | undefined {
+    for (const chain of this.#chains) {
+      if (chain.expires > now) break;
+      this.forget(chain, now);
+    }
+    for (const [key, until] of this.#promised) {
+      if (until > now) break;
+      this.#promised.delete(key);
+      const announced = this.#announced.get(key);
+      if (announced !== undefined) eraseResumable(announced.session);
+      this.#announced.delete(key);
+    }
+    const [chain] = this.#chains;
+    const [promise] = this.#promised.values();
+    const times = [chain?.expires, promise].filter((time) => time !== undefined);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** The lowest session of the chain that no SYN was faster to take; undefined when the peer would not know it. */
+  #take(chain: Chain, now: number): ResumableSession | undefined {
+    for (;;) {
+      const [session] = chain.sessions;
+      if (session === undefined || session.index >= chain.confirmed + LOOK_AHEAD) return undefined;
+      chain.sessions.shift();
+      if (chain.sessions.length === 0) chain.sessions.push(followingResumable(session));
+      this.#lookAhead(chain);
+      if (this.#withdraw(session, now)) return session;
+    }
+  }
+
+  /** Both ends have got to this session. */
+  #advance(chain: Chain, { index }: ResumableSession): void {
+    chain.confirmed = Math.max(chain.confirmed, index + 1);
+    const siblings = this.#byPeer.get(chain.peer);
+    siblings?.delete(chain);
+    siblings?.add(chain);
+  }
+
+  /** Derives and announces so much of the chain that `LOOK_AHEAD` sessions can be named. */
+  #lookAhead(chain: Chain): void {
+    if (this.#announcer === undefined) return;
+    const news: Announcement[] = [];
+    for (let i = 0; i < LOOK_AHEAD; i++) {
+      const last = chain.sessions[i - 1];
+      const session = chain.sessions[i] ?? (last && followingResumable(last));
+      if (session === undefined) break;
+      chain.sessions[i] = session;
+      if (session.index <= chain.announced) continue;
+      chain.announced = session.index;
+      const { own, peer } = resumptionHalves(session);
+      const announcement = { tep: session.tep, peerHalf: peer, ownHalf: own, cipher: session.cipher };
+      this.#announced.set(keyOf(announcement), { chain, session });
+      news.push(announcement);
+    }
+    if (news.length > 0) this.#announcer.announce(news);
+  }
+
+  #forgetFirst(chains: Set<Chain>, now: number): void {
+    const [first] = chains;
+    if (first !== undefined) this.forget(first, now);
+  }
+
+  #drop(session: ResumableSession, now: number): void {
+    if (this.#withdraw(session, now)) eraseResumable(session);
+  }
+
+  /** @returns whether the session is ours alone now; otherwise it waits for the connection that has it */
+  #withdraw(session: ResumableSession, now: number): boolean {
+    if (this.#announcer === undefined) return true;
+    const name = { tep: session.tep, peerHalf: resumptionHalves(session).peer };
+    const key = keyOf(name);
+    if (!this.#announced.has(key)) return true;
+    if (this.#announcer.withdraw(name)) {
+      this.#announced.delete(key);
+      return true;
+    }
+    this.#promised.set(key, now + PROMISE_LIFETIME);
+    return false;
+  }
+}
+
+class Chain implements ResumptionChain {
+  readonly tep: TepId;
+  readonly cipher: AeadId;
+  /** One after the other, from the lowest unused one on; never empty while in the cache. */
+  sessions: ResumableSession[];
+  /** The peer is known to have got this far: it recognises `LOOK_AHEAD` indices from here. */
+  confirmed: number;
+  /** Up to this index sessions were announced. */
+  announced = 0;
+
+  constructor(
+    readonly peer: string,
+    session: ResumableSession,
+    readonly expires: number,
+  ) {
+    this.tep = session.tep;
+    this.cipher = session.cipher;
+    this.sessions = [session];
+    this.confirmed = session.index;
+  }
+
+  /** Attempts of which nothing was heard, lost or under way. */
+  get openAttempts(): number {
+    return (this.sessions[0]?.index ?? 0) - this.confirmed;
+  }
+}
+
+interface Announced {
+  readonly chain: Chain;
+  readonly session: ResumableSession;
+}
+
+const keyOf = ({ tep, peerHalf }: ResumptionName): string =>
+  `${tep} ${Buffer.from(peerHalf.buffer, peerHalf.byteOffset, peerHalf.length).toString('latin1')}`;
