@@ -188,7 +188,7 @@ fi
 # ---- 3. build ---------------------------------------------------------------------------------------------------
 
 # Newer than the last build: a source, or a directory from which a file disappeared.
-inputs=$(ls -d src test bpf include scripts/build-bpf.sh package.json tsconfig*.json $stamp 2>/dev/null || :)
+inputs=$(ls -d src test bench bpf include scripts/build-bpf.sh package.json tsconfig*.json $stamp 2>/dev/null || :)
 built=build/.stamp
 # shellcheck disable=SC2086
 if [ -e $built ] && [ -d dist ] && [ -z "$(find -L $inputs -newer $built -print -quit)" ]; then

@@ -210,6 +210,84 @@ export const ERRORS = {
     'the peer did not answer a keep-alive in time',
   ),
 
+  // Authentication over the session ID (src/auth, docs/authentication.md): nobody's data was delivered yet.
+  ERR_TCPCRYPT_AUTH_UNAWARE: row(
+    'incompatible',
+    'abort',
+    'RFC 8547 §4.2',
+    'the peer application did not announce that it speaks authentication',
+  ),
+  ERR_TCPCRYPT_AUTH_VERSION: row(
+    'incompatible',
+    'abort',
+    'RFC 8547 §10',
+    'the peer speaks no version of the authentication protocol that is known here',
+  ),
+  ERR_TCPCRYPT_AUTH_MESSAGE: row(
+    'peer',
+    'abort',
+    '',
+    'an authentication message is malformed or out of turn',
+  ),
+  ERR_TCPCRYPT_AUTH_TOO_LONG: row('peer', 'abort', '', 'an authentication message is longer than allowed'),
+  ERR_TCPCRYPT_AUTH_TRUNCATED: row(
+    'network',
+    'abort',
+    '',
+    'the connection ended before authentication was complete',
+  ),
+  ERR_TCPCRYPT_AUTH_TIMEOUT: row('peer', 'abort', '', 'the peer did not complete authentication in time'),
+  ERR_TCPCRYPT_AUTH_REFUSED: row('peer', 'abort', '', 'the peer refused to go on'),
+  ERR_TCPCRYPT_AUTH_SESSION: row(
+    'network',
+    'abort',
+    'RFC 8547 §5.1',
+    'the peer has another session ID: somebody sits in the middle',
+  ),
+  ERR_TCPCRYPT_AUTH_ROLE: row('network', 'abort', 'RFC 8547 §5.1', 'the peer claims our own role'),
+  ERR_TCPCRYPT_AUTH_REFLECTED: row('network', 'abort', 'RFC 8547 §5.1', 'our own message came back'),
+  ERR_TCPCRYPT_AUTH_DOWNGRADED: row(
+    'network',
+    'abort',
+    '',
+    'the two ends saw different offers of mechanisms: somebody changed them on the way',
+  ),
+  ERR_TCPCRYPT_AUTH_NO_MECHANISM: row(
+    'incompatible',
+    'abort',
+    '',
+    'no mechanism of authentication is common to both ends',
+  ),
+  ERR_TCPCRYPT_AUTH_PROOF: row(
+    'network',
+    'abort',
+    'RFC 8547 §5.1',
+    'the proof is wrong: the peer does not hold the secret, or meant it for another connection',
+  ),
+  ERR_TCPCRYPT_AUTH_BATCH: row(
+    'network',
+    'abort',
+    'RFC 8547 §5.1',
+    'the signature does not cover this connection',
+  ),
+  ERR_TCPCRYPT_AUTH_SHARE: row('peer', 'abort', '', 'the public share of the password exchange is invalid'),
+  ERR_TCPCRYPT_AUTH_CERTIFICATE: row('peer', 'abort', 'RFC 5280 §6', 'the certificate is not acceptable'),
+  ERR_TCPCRYPT_AUTH_CERTIFICATE_NAME: row(
+    'peer',
+    'abort',
+    'RFC 9525 §6',
+    'the certificate is for another host',
+  ),
+  ERR_TCPCRYPT_AUTH_KEY_UNKNOWN: row('peer', 'abort', '', 'the key of the peer is not known here'),
+  ERR_TCPCRYPT_AUTH_KEY_CHANGED: row(
+    'network',
+    'abort',
+    '',
+    'THE KEY OF THE HOST HAS CHANGED: somebody may sit in the middle, or the host was set up anew',
+  ),
+  ERR_TCPCRYPT_AUTH_KNOWN_HOSTS: row('system', 'abort', '', 'the file of known hosts cannot be used'),
+  ERR_TCPCRYPT_AUTH_GUESSES: row('peer', 'abort', '', 'too many attempts to authenticate'),
+
   // Use of the API.
   ERR_TCPCRYPT_ARGUMENT: row('caller', 'throw', '', 'invalid argument'),
   ERR_TCPCRYPT_NO_SESSION: row('caller', 'throw', 'RFC 8547 §5.1', 'the connection has no session ID'),
@@ -231,6 +309,7 @@ export const ERRORS = {
   ),
   ERR_TCPCRYPT_PERMISSION: row('system', 'throw', '', 'not permitted: run as root'),
   ERR_TCPCRYPT_SYSTEM: row('system', 'throw', '', 'a system call failed'),
+  ERR_TCPCRYPT_CRYPTO: row('system', 'abort', '', 'OpenSSL failed'),
 
   // The lab: hosts as network namespaces, for the demo and the tests.
   ERR_TCPCRYPT_LAB: row('system', 'throw', '', 'the lab of network namespaces failed'),

@@ -8,27 +8,33 @@ import {
   encryptionOptions,
   parsePort,
 } from './encryption-flags.js';
+import { joinStdio } from './stdio.js';
 
 export function register(program: Command): void {
   const command = program
     .command('connect')
-    .description('Open a connection, send stdin, print what comes back.')
+    .summary('open a connection; stdin and stdout are its two directions')
+    .description('Open a connection, send what comes from stdin, print what comes back.')
     .argument('<host>', 'name or address')
     .argument('<port>', 'TCP port', parsePort)
-    .addHelpText('after', '\nExit status: 0 when both directions ended in order, 1 otherwise.');
+    .addHelpText(
+      'after',
+      `
+The end of stdin ends our direction; the command ends when the peer has ended its own.
+Exit status: 0 when both directions ended in order, 1 otherwise, 130 after Ctrl-C.`,
+    );
   addEncryptionFlags(command).action((host: string, port: number, flags: EncryptionFlags) => {
     const socket = connect({ host, port, allowHalfOpen: true, ...encryptionOptions(flags) });
     const report = new ConnectionReport(socket, flags.json ?? false);
-    process.stdin.pipe(socket);
-    socket.pipe(process.stdout);
-    socket.on('error', () => {});
+    joinStdio(socket);
+    process.exitCode = 1; // until we know better
     socket.once('close', () => {
       process.stdin.destroy();
-      process.exitCode = report.outcome === 'end' ? 0 : 1;
+      if (report.outcome === 'end') process.exitCode = 0;
     });
     process.once('SIGINT', () => {
-      socket.resetAndDestroy();
       process.exitCode = 130;
+      socket.resetAndDestroy();
     });
   });
 }

@@ -13,7 +13,6 @@ export interface NegotiationFlags {
 export interface EncryptionFlags extends NegotiationFlags {
   readonly mode: Mode;
   readonly json?: boolean;
-  readonly timeout?: number;
 }
 
 export function addNegotiationFlags(command: Command): Command {
@@ -57,15 +56,12 @@ export const encryptionOptions = (flags: EncryptionFlags): EncryptionOptions => 
   ...negotiationOptions(flags),
 });
 
-/** A port as commander wants it parsed. */
+/** A port as commander wants it parsed: whoever writes another word made a mistake in the command line. */
 export function parsePort(text: string): number {
   const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65535) throw new UsageError(`not a port: ${text}`);
+  if (!/^\d+$/.test(text) || port > 65535) throw new InvalidArgumentError(`"${text}" is not a TCP port.`);
   return port;
 }
-
-/** Wrong words on the command line: exit status 2. */
-export class UsageError extends Error {}
 
 const letters = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
 

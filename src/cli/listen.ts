@@ -1,15 +1,15 @@
 /** `tcpcrypt listen [ADDR] PORT`: the other end of `tcpcrypt connect`. */
-import type { AddressInfo } from 'node:net';
 import type { Command } from 'commander';
 import { createServer } from '../socket/server.js';
 import type { Socket } from '../socket/socket.js';
-import { ConnectionReport } from './connection-report.js';
+import { ConnectionReport, endpoint, line, reportFailure, say } from './connection-report.js';
 import {
   addEncryptionFlags,
   type EncryptionFlags,
   encryptionOptions,
   parsePort,
 } from './encryption-flags.js';
+import { joinStdio } from './stdio.js';
 
 interface Flags extends EncryptionFlags {
   readonly echo?: boolean;
@@ -17,68 +17,73 @@ interface Flags extends EncryptionFlags {
 }
 
 export function register(program: Command): void {
-  const command = program
+  const command: Command = program
     .command('listen')
-    .description('Wait for a connection, send stdin, print what comes in.')
-    // commander wants required arguments first: with one word alone, that word is the port.
-    .argument('<address>', 'local address; all of them when left out')
+    .summary('wait for a connection; stdin and stdout are its two directions')
+    .description('Wait for a connection, send what comes from stdin, print what comes in.')
+    // Both optional: to commander, with one word alone, the first one is there and the second one missing.
+    .argument('[address]', 'local address; all of them when left out')
     .argument('[port]', 'TCP port; 0 for any')
     .usage('[options] [address] <port>')
     .option('--echo', 'send back what comes in, instead of using stdin and stdout')
-    .option('--keep-open', 'go on with the next connection instead of ending after the first');
+    .option('--keep-open', 'go on with the next connection instead of ending after the first')
+    .addHelpText(
+      'after',
+      `
+Exit status: 0 when both directions ended in order, 1 otherwise, 130 after Ctrl-C.`,
+    );
   addEncryptionFlags(command).action((...args: unknown[]) => {
-    const [first, second] = args as [string, string | undefined];
-    const flags = command.opts<Flags>();
-    const [host, port] = second === undefined ? [undefined, parsePort(first)] : [first, parsePort(second)];
-    listen(host, port, flags);
+    const [first, second] = args as [string | undefined, string | undefined];
+    const [host, word] = second === undefined ? [undefined, first] : [first, second];
+    if (word === undefined) command.error("error: missing required argument 'port'");
+    listen(host, portOf(word, command), command.opts<Flags>());
   });
 }
 
+function portOf(word: string, command: Command): number {
+  try {
+    return parsePort(word);
+  } catch (error) {
+    return command.error(`error: ${(error as Error).message}`);
+  }
+}
+
 function listen(host: string | undefined, port: number, flags: Flags): void {
-  const json = flags.json ?? false;
+  const { json = false, keepOpen = false, echo = false } = flags;
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, ...encryptionOptions(flags) }, (socket) => {
     sockets.add(socket);
     const report = new ConnectionReport(socket, json);
-    socket.on('error', () => {});
     socket.once('close', () => {
       sockets.delete(socket);
-      if (flags.keepOpen) return;
-      process.exitCode = report.outcome === 'end' ? 0 : 1;
+      if (keepOpen) return;
       process.stdin.destroy();
+      if (report.outcome === 'end') process.exitCode = 0;
     });
-    if (!flags.keepOpen) server.close();
-    if (flags.echo) {
-      socket.pipe(socket);
-    } else {
-      process.stdin.pipe(socket);
-      socket.pipe(process.stdout, { end: false });
+    if (!keepOpen) {
+      server.close();
+      process.exitCode = 1; // until we know better
     }
+    if (echo) socket.pipe(socket);
+    else joinStdio(socket);
   });
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    const remote = `${socket.remoteAddress}:${socket.remotePort}`;
-    process.stderr.write(
-      json
-        ? `${JSON.stringify({ event: 'end', remote, how: error.code ?? 'unknown', message: error.message })}\n`
-        : `tcpcrypt: refused ${remote}: ${error.message} [${error.code}]\n`,
-    );
+  server.on('clientError', (error: Error, socket: Socket) => {
+    reportFailure(error, json, endpoint(socket.remoteAddress, socket.remotePort));
   });
-  server.once('error', (error: NodeJS.ErrnoException) => {
-    process.stderr.write(`tcpcrypt: ${error.message} [${error.code}]\n`);
+  server.once('error', (error: Error) => {
+    reportFailure(error, json);
     process.exitCode = 1;
   });
   server.listen({ port, ...(host === undefined ? {} : { host }) }, () => {
-    const { address, port: bound } = server.address() as AddressInfo;
-    process.stderr.write(
-      json
-        ? `${JSON.stringify({ event: 'listening', address, port: bound })}\n`
-        : `tcpcrypt: listening on ${address} port ${bound}\n`,
-    );
+    const bound = server.address();
+    if (bound === null) return;
+    if (json) line({ event: 'listening', address: bound.address, port: bound.port });
+    else say(`listening on ${bound.address} port ${bound.port}`);
   });
   process.once('SIGINT', () => {
+    process.exitCode = 130;
     server.close();
     for (const socket of sockets) socket.resetAndDestroy();
     process.stdin.destroy();
-    process.exitCode = 130;
   });
 }

@@ -29,6 +29,13 @@ connect.register(program);
 listen.register(program);
 demo.register(program);
 
+// `tcpcrypt … | head`: whoever took our output has enough. What must be cleaned up is cleaned up all the same.
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
 try {
   await program.parseAsync();
 } catch (error) {

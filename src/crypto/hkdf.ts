@@ -1,18 +1,16 @@
 /**
- * HKDF with HMAC-SHA256 (RFC 5869), under the names of RFC 8548 §3.3. Two HMACs cost a quarter of `hkdfSync`
- * (2.7 µs against 12 for 32 bytes).
+ * HKDF with HMAC-SHA256 (RFC 5869), under the names of RFC 8548 §3.3. `hkdfSync` costs four to eight times as much
+ * (12 µs for 32 bytes).
  */
-import { createHmac } from 'node:crypto';
 import { TcpcryptError } from '../errors.js';
+import { hmac } from './hmac.js';
 
 const HASH_LENGTH = 32;
 const MAX_BLOCKS = 255;
 
 /** Extract(S, IKM) = HMAC(key = S, IKM), 32 bytes; IKM is the concatenation of `inputs`. */
 export function extract(salt: Uint8Array, inputs: readonly Uint8Array[]): Uint8Array {
-  const hmac = createHmac('sha256', salt);
-  for (const input of inputs) hmac.update(input);
-  return hmac.digest();
+  return hmac(salt, inputs);
 }
 
 /**
@@ -27,10 +25,9 @@ export function cprf(key: Uint8Array, info: readonly Uint8Array[], length: numbe
   const output = new Uint8Array(length);
   let previous: Uint8Array | undefined;
   for (let n = 1; n <= blocks; n++) {
-    const hmac = createHmac('sha256', key);
-    if (previous !== undefined) hmac.update(previous);
-    for (const part of info) hmac.update(part);
-    const block = hmac.update(Uint8Array.of(n)).digest();
+    const counter = Uint8Array.of(n);
+    const block = hmac(key, previous === undefined ? [...info, counter] : [previous, ...info, counter]);
+    if (blocks === 1 && length === HASH_LENGTH) return block;
     output.set(block.subarray(0, length - (n - 1) * HASH_LENGTH), (n - 1) * HASH_LENGTH);
     previous?.fill(0);
     previous = block;

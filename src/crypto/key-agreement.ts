@@ -8,6 +8,7 @@ import {
   randomBytes,
 } from 'node:crypto';
 import { TcpcryptError } from '../errors.js';
+import { evpKeyPairs } from './evp-key-agreement.js';
 
 export type Curve = 'P-256' | 'P-521' | 'X25519' | 'X448';
 
@@ -24,18 +25,19 @@ export interface KeyPair {
    *   all-zero secret (TC-9, TC-11, TC-12)
    */
   agree(peerPublicKey: Uint8Array): Uint8Array;
+  /** Forgets the private key (TC-8); `agree` then throws ERR_TCPCRYPT_CLOSED. Idempotent. */
+  erase(): void;
 }
 
-const MONTGOMERY_LENGTH = { X25519: 32, X448: 56 } as const;
-
-/** A fresh key pair. CPU time: X25519 54 µs, P-256 49, X448 181, P-521 2063. */
+/** A fresh key pair. CPU time: X25519 45 µs, P-256 49, X448 181, P-521 2063. */
 export function generateKeyPair(curve: Curve): KeyPair {
   switch (curve) {
     case 'X25519':
     case 'X448': {
-      // Any bytes are a private key (RFC 7748 §5). Not generateKeyPairSync: Node 20 can lock up for ever when it
-      // exports such a key as JWK. The export holds the key's mutex; a garbage collection in the midst of it
-      // destroys the job that made the key, which waits for the same mutex on the same thread.
+      // Not generateKeyPairSync: to export a key that it made can deadlock in Node 20. The export holds the key's
+      // lock while it allocates, and garbage collection then frees the generator, which wants the same lock.
+      const fast = evpKeyPairs(curve);
+      if (fast !== undefined) return fast.generate();
       const privateKey = randomBytes(MONTGOMERY_LENGTH[curve]);
       const pair = importKeyPair(curve, privateKey);
       privateKey.fill(0);
@@ -71,11 +73,14 @@ export function importKeyPair(curve: Curve, privateKey: Uint8Array): KeyPair {
   }
 }
 
+/** Of private and public keys (RFC 7748 §5). */
+const MONTGOMERY_LENGTH = { X25519: 32, X448: 56 } as const;
+
 /** X25519 and X448 as RFC 7748 defines them. */
 class MontgomeryKeyPair implements KeyPair {
   readonly curve: 'X25519' | 'X448';
   readonly publicKey: Uint8Array;
-  readonly #privateKey: KeyObject;
+  #privateKey: KeyObject | undefined;
 
   constructor(curve: 'X25519' | 'X448', privateKey: KeyObject) {
     this.curve = curve;
@@ -86,16 +91,23 @@ class MontgomeryKeyPair implements KeyPair {
   agree(peerPublicKey: Uint8Array): Uint8Array {
     // As JWK, an import costs 6.5 µs; as SPKI, 94 µs.
     const jwk = { kty: 'OKP', crv: this.curve, x: Buffer.from(peerPublicKey).toString('base64url') };
+    const privateKey = this.#privateKey;
+    if (privateKey === undefined) throw new TcpcryptError('ERR_TCPCRYPT_CLOSED', { detail: 'key erased' });
     let secret: Uint8Array;
     try {
       const publicKey = createPublicKey({ key: jwk, format: 'jwk' });
-      secret = diffieHellman({ privateKey: this.#privateKey, publicKey });
+      secret = diffieHellman({ privateKey, publicKey });
     } catch (cause) {
       throw new TcpcryptError('ERR_TCPCRYPT_INIT_PUBLIC_KEY', { cause });
     }
     // OpenSSL 3 refuses the all-zero secret itself; that is not promised anywhere (TC-12, RFC 7748 §6).
     if (secret.every((byte) => byte === 0)) throw new TcpcryptError('ERR_TCPCRYPT_INIT_PUBLIC_KEY');
     return secret;
+  }
+
+  /** node:crypto frees and erases keys when they are collected. */
+  erase(): void {
+    this.#privateKey = undefined;
   }
 }
 
@@ -108,7 +120,7 @@ const NIST = {
 class NistKeyPair implements KeyPair {
   readonly curve: 'P-256' | 'P-521';
   readonly publicKey: Uint8Array;
-  readonly #ecdh: ECDH;
+  #ecdh: ECDH | undefined;
 
   constructor(curve: 'P-256' | 'P-521', ecdh: ECDH) {
     this.curve = curve;
@@ -121,10 +133,16 @@ class NistKeyPair implements KeyPair {
     const compressed = form === 0x02 || form === 0x03;
     if (!compressed || peerPublicKey.length !== NIST[this.curve].pointLength)
       throw new TcpcryptError('ERR_TCPCRYPT_INIT_PUBLIC_KEY', { detail: 'not a compressed point' }); // TC-11
+    const ecdh = this.#ecdh;
+    if (ecdh === undefined) throw new TcpcryptError('ERR_TCPCRYPT_CLOSED', { detail: 'key erased' });
     try {
-      return this.#ecdh.computeSecret(peerPublicKey); // decompression finds x that are on no point
+      return ecdh.computeSecret(peerPublicKey); // decompression finds x that are on no point
     } catch (cause) {
       throw new TcpcryptError('ERR_TCPCRYPT_INIT_PUBLIC_KEY', { cause });
     }
+  }
+
+  erase(): void {
+    this.#ecdh = undefined;
   }
 }

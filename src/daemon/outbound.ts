@@ -36,10 +36,15 @@ interface Expected {
   readonly key: string;
   readonly source: Endpoint;
   readonly destination: Endpoint;
-  relay?: Relay;
+  /** Once the far host has answered, and the SYN is released. */
+  relay?: Relay | 'reset';
   attempt?: TcpSocket;
   timer?: NodeJS.Timeout;
 }
+
+/** ECONNREFUSED, in contrast, is the answer to a SYN. */
+const isReset = (error: Error | undefined): boolean =>
+  (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
 
 const keyOf = (source: Endpoint, destination: Endpoint): string =>
   `${endpointText(source)} ${endpointText(destination)}`;
@@ -104,7 +109,7 @@ export class Outbound {
     this.#listener.close();
     for (const expected of this.#expected.values()) {
       expected.attempt?.destroy();
-      expected.relay?.abort();
+      if (expected.relay !== 'reset') expected.relay?.abort();
       this.#forget(expected);
     }
   }
@@ -152,7 +157,8 @@ export class Outbound {
         },
         this.#options.encryption,
         (error, far) => {
-          if (far === undefined) this.#unreachable(expected, id, error);
+          if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
+          else if (far === undefined) this.#unreachable(expected, id, error);
           else this.#answered(expected, id, mark, far);
         },
       );
@@ -184,6 +190,13 @@ export class Outbound {
     this.#queue.accept(id, mark | MARK.REDIRECT);
   }
 
+  /** The far host accepted, and reset before we looked: so shall the application find it, without a second attempt. */
+  #reset(expected: Expected, id: number, mark: number): void {
+    expected.relay = 'reset';
+    expected.timer = setTimeout(() => this.#forget(expected), ARRIVAL_TIMEOUT);
+    this.#queue.accept(id, mark | MARK.REDIRECT);
+  }
+
   /** Let the application hear it from the network itself. */
   #unreachable(expected: Expected, id: number, error: unknown): void {
     this.#options.log.count('outboundUnreachable');
@@ -207,13 +220,13 @@ export class Outbound {
     if (expected?.relay === undefined) {
       // Not sent by us: some local program found the port.
       this.#options.log.count('uninvited');
-      local.on('error', () => {});
-      reset(local);
+      this.#refuse(local);
       return;
     }
     const { relay } = expected;
     this.#forget(expected);
-    relay.join(local);
+    if (relay !== 'reset') relay.join(local);
+    else this.#refuse(local);
   }
 
   /**
@@ -226,6 +239,11 @@ export class Outbound {
         relay !== undefined && destination.address === address && destination.port === port,
     );
     return others.length === 0 ? one : undefined;
+  }
+
+  #refuse(local: TcpSocket): void {
+    local.on('error', () => {});
+    reset(local);
   }
 
   #forget(expected: Expected): void {

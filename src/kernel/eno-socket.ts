@@ -164,14 +164,22 @@ export function enoState(fd: number): EnoState | undefined {
   };
 }
 
-/** What the negotiation of a connected, or accepted, socket came to. One system call. */
+/**
+ * What the negotiation of a connected, or accepted, socket came to. One system call.
+ * Plain for the reason ERR_TCPCRYPT_KERNEL_ABSENT: the kernel part has gone since the socket was opened, and what it
+ * had agreed with the peer is not known.
+ */
 export function enoOutcome(fd: number): EnoOutcome {
   const state = enoState(fd);
-  if (state?.phase === PHASE_ENCRYPTING)
+  if (state === undefined) {
+    const reason = kernelPartPresent() ? 'ERR_TCPCRYPT_ENO_ABSENT' : 'ERR_TCPCRYPT_KERNEL_ABSENT';
+    return { result: 'plain', reason };
+  }
+  if (state.phase === PHASE_ENCRYPTING)
     return { result: 'encrypt', role: state.role, transcript: state.transcript };
-  if (state !== undefined && state.phase !== PHASE_PLAIN && state.phase !== 0)
+  if (state.phase !== PHASE_PLAIN && state.phase !== 0)
     throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'the socket is not connected' });
-  return { result: 'plain', reason: REASONS[state?.reason ?? 0] ?? 'ERR_TCPCRYPT_ENO_ABSENT' };
+  return { result: 'plain', reason: REASONS[state.reason] ?? 'ERR_TCPCRYPT_ENO_ABSENT' };
 }
 
 /** Lets every holder of the descriptor read the session ID (TCP_ENO_SESSID). Once per connection. */

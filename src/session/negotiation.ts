@@ -16,6 +16,7 @@ import {
   isAware,
   isRoleB,
   isTepId,
+  MAX_ENO_CONTENTS,
   MAX_RESUME_NONCE,
   parseEnoContents,
   RESUME_HALF_LENGTH,
@@ -80,6 +81,8 @@ export function negotiate(
   peer: Uint8Array,
   options: NegotiationOptions = {},
 ): Negotiated | Plain {
+  // More than an option can hold comes from no TCP header.
+  if (peer.length > MAX_ENO_CONTENTS) return plain('ERR_TCPCRYPT_ENO_MALFORMED');
   const ours = parseEnoContents(own);
   const theirs = parseEnoContents(peer);
   if (!ours.wellFormed || !theirs.wellFormed) return plain('ERR_TCPCRYPT_ENO_MALFORMED'); // ENO-13, ENO-14

@@ -38,6 +38,11 @@ export class Sender {
     return this.#target;
   }
 
+  /** The next frame begins a new generation. */
+  get owesFrame(): boolean {
+    return this.#stepsDue() > 0;
+  }
+
   get finSent(): boolean {
     return this.#finSent;
   }

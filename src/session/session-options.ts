@@ -9,7 +9,7 @@ export interface SessionOptions {
   readonly negotiated: Negotiated;
   /** Role A: offered in Init1; role B: accepted, most preferred first (TC-13). 1 to 255 of them. */
   readonly ciphers?: readonly AeadId[];
-  /** Source of N_A or N_B; default: crypto.randomBytes. */
+  /** Source of N_A or N_B; default: OpenSSL's generator. */
   readonly random?: (size: number) => Uint8Array;
   /** Of the negotiated TEP; default: a fresh one (TC-8). */
   readonly keyPair?: KeyPair;
@@ -21,7 +21,7 @@ export interface SessionOptions {
   readonly maxFrameData?: number;
   /** Bytes sent under one key before the sender rekeys by itself, below 2^53. */
   readonly rekeyAfterBytes?: number;
-  /** Default: node:crypto. */
+  /** Default: the fastest that this process has. */
   readonly aead?: AeadFactory;
 }
 

@@ -3,7 +3,8 @@
  *
  *     const session = new Session({ negotiated });      as soon as TCP-ENO has agreed on encryption
  *     loop, after construction and after every call below:
- *         for each of session.pollTransmit()             write it to TCP, in order
+ *         while pieces = session.pollTransmit(), not empty
+ *                                                        one write to TCP, in order
  *         if session.transmitEnded                       then send TCP FIN
  *         while event = session.pollEvent()              hand it to the application
  *     session.handleData(chunk)                          TCP delivered bytes
@@ -16,11 +17,10 @@
  * is ignored, `handleData` and `write` throw ERR_TCPCRYPT_CLOSED. Events of frames that were authentic before the
  * error can still be polled.
  *
- * TCP should set PSH on the segment with the last byte of Init1 and Init2 (TC-6): kernels do so at the end of a
- * write, so write each result of `pollTransmit` before the next one is polled.
+ * TCP must set PSH on the segment with the last byte of Init1 and Init2 (TC-6). Kernels do so at the end of a write, so
+ * `pollTransmit` gives an Init message alone: write each of its results before the next one is polled.
  */
-import { randomBytes } from 'node:crypto';
-import { generateKeyPair, nodeAead } from '../crypto/index.js';
+import { aead as fastestAead, generateKeyPair, type KeyPair, publicRandomBytes } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
 import {
   type AeadId,
@@ -79,6 +79,8 @@ export class Session {
   readonly #transmit: Uint8Array[] = [];
   #events: SessionEvent[] = [];
   #phase: Phase;
+  /** Made by us, so erased by us. */
+  #keyPair: KeyPair | undefined;
   #endRequested = false;
   #sessionId: Uint8Array | undefined;
   #cipher: AeadId | undefined;
@@ -185,15 +187,20 @@ export class Session {
     if (this.#phase.name !== 'framing') return;
     const { sender, receiver } = this.#phase;
     if (sender.finSent) return;
-    if (receiver.generation < sender.generation && this.#writes.length === 0) return; // TC-41
+    // TC-41: a second one at the same time needs data to go with it, and those that wait go with the first.
+    const pending = receiver.generation < sender.generation;
+    if (pending && (this.#writes.length === 0 || sender.owesFrame)) return;
     sender.advanceTo(sender.generation + 1);
   }
 
-  /** Everything that must be written to TCP now, in order. Frames are made here. */
+  /**
+   * What must be written to TCP next, in one write; empty when there is nothing (more). An Init message comes alone
+   * (TC-6), then everything else at once. Frames are made here. Pieces that the operating system has taken over may be
+   * given to {@link recycle}.
+   */
   pollTransmit(): Uint8Array[] {
-    const wire = this.#transmit.splice(0);
-    if (this.#phase.name === 'framing') for (const piece of this.#phase.sender.seal()) wire.push(piece);
-    return wire;
+    if (this.#transmit.length > 0) return this.#transmit.splice(0);
+    return this.#phase.name === 'framing' ? this.#phase.sender.seal() : [];
   }
 
   pollEvent(): SessionEvent | undefined {
@@ -218,8 +225,12 @@ export class Session {
 
   /** A -> B : Init1. B waits for it. */
   #startExchange({ role, tep, transcript }: NegotiatedFresh): Phase {
-    const { ciphers = DEFAULT_CIPHERS, random = randomBytes } = this.#options;
-    const keyPair = this.#options.keyPair ?? generateKeyPair(TEPS[tep].curve);
+    const { ciphers = DEFAULT_CIPHERS, random = publicRandomBytes } = this.#options;
+    let { keyPair } = this.#options;
+    if (keyPair === undefined) {
+      keyPair = generateKeyPair(TEPS[tep].curve);
+      this.#keyPair = keyPair;
+    }
     const input = { tep, transcript, ciphers, keyPair, nonce: random(INIT_NONCE_LENGTH) };
     if (role === 'B') return { name: 'awaiting-init1', exchange: new KeyExchangeB(input) };
     const exchange = new KeyExchangeA(input);
@@ -269,6 +280,7 @@ export class Session {
   }
 
   #finishExchange({ secret, cipher, init1Length, init2Length }: KeyExchangeOutput): Phase {
+    this.#keyPair?.erase();
     const offsets = this.role === 'A' ? [init1Length, init2Length] : [init2Length, init1Length];
     const { tepByte } = this.#options.negotiated;
     const [own = 0, peer = 0] = offsets;
@@ -286,7 +298,7 @@ export class Session {
   #becomeSecure(secret: SessionSecret, start: FramingStart): Phase {
     const { sn, tepByte, originalRole, cipher, index, offsets } = start;
     const {
-      aead = nodeAead,
+      aead = fastestAead,
       maxFrameData = MAX_FRAME_DATA,
       rekeyAfterBytes = REKEY_AFTER_BYTES,
       keepResumable = false,
@@ -342,6 +354,7 @@ export class Session {
       this.#phase.receiver.erase();
     }
     this.#phase = { name: 'failed' };
+    this.#keyPair?.erase();
     this.#resumable?.secret.fill(0);
     this.#resumable = undefined;
     this.#received.clear();

@@ -283,6 +283,8 @@ export class Channel {
     } catch (error) {
       failure = error;
     }
+    // Init2 in a write of its own, before the application may write: so its last byte is pushed (TC-6).
+    if (failure === undefined) this.#transmit();
     // What was authentic before the error still counts; the end of a stream that went on does not.
     this.#deliver(session, failure === undefined);
     if (failure === undefined) this.#transmit();
@@ -291,11 +293,13 @@ export class Channel {
 
   /**
    * Without ENO on its first ACK segment we must go on in plaintext (RFC 8547 §4.6), but if the option was removed on
-   * the way, the peer does not know: what it sends is no application data.
+   * the way, the peer does not know: what it sends is no application data. The same if the kernel part was unloaded
+   * after a handshake, before we asked for its outcome.
    */
   #peerEncrypts(firstChunk: Uint8Array): boolean {
     return (
-      this.#plainReason === 'ERR_TCPCRYPT_ENO_NO_ACK' &&
+      (this.#plainReason === 'ERR_TCPCRYPT_ENO_NO_ACK' ||
+        this.#plainReason === 'ERR_TCPCRYPT_KERNEL_ABSENT') &&
       firstChunk.length >= 4 &&
       Buffer.from(firstChunk.buffer, firstChunk.byteOffset, 4).readUInt32BE() === INIT1_MAGIC
     );

@@ -3,7 +3,7 @@ import { type LookupAddress, lookup as lookupByName } from 'node:dns';
 import { isIP, type LookupFunction, connect as netConnect, type Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
 import { type DialTarget, dial } from './dial.js';
-import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
+import { ATTEMPT_DELAY, check, type Encryption, type EncryptionOptions, encryption } from './options.js';
 import { type Attempt, alternate, Race } from './race.js';
 import { attach, Socket, type SocketOptions } from './socket.js';
 import { asSystemError } from './system-error.js';
@@ -31,9 +31,6 @@ export interface ConnectOptions extends EncryptionOptions, SocketOptions {
   /** Idle milliseconds before 'timeout', as {@link Socket.setTimeout}. */
   readonly timeout?: number;
 }
-
-/** Tuned by us; RFC 8305 §5 recommends it. */
-const ATTEMPT_DELAY = 250;
 
 /**
  * Opens a connection that is encrypted when the peer can (mode `opportunistic`, the default) or only then

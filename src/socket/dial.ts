@@ -1,11 +1,12 @@
 /** One TCP connection attempt to one address, with the ENO option on its SYN. */
 import type { Socket as TcpSocket } from 'node:net';
+import { TcpcryptError } from '../errors.js';
 import { type EnoOffer, type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import { close } from '../kernel/libc.js';
 import { activeOffer, type ResumptionAttempt, resumptionOffer } from '../session/index.js';
 import type { Encryption } from './options.js';
 import { peerOfAddress, peerOfDestination } from './session-cache.js';
-import { transportOf } from './transport.js';
+import { reset, transportOf } from './transport.js';
 
 export interface DialTarget {
   /** A literal address. */
@@ -77,9 +78,12 @@ export function dial(
     let outcome: EnoOutcome;
     try {
       outcome = enoOutcome(fd);
+      // "tcpcrypt down" during the handshake: the peer may count on encryption, so plaintext is no way out (ENO-36).
+      if (outcome.result === 'plain' && outcome.reason === 'ERR_TCPCRYPT_KERNEL_ABSENT')
+        throw new TcpcryptError(outcome.reason);
     } catch (failure) {
       lost();
-      transport.destroy();
+      reset(transport);
       done(failure as Error);
       return;
     }

@@ -6,6 +6,7 @@ import {
   DEFAULT_TEPS,
   isAeadId,
   isTepId,
+  MAX_FRAME_DATA,
   type TepId,
 } from '../session/index.js';
 import { defaultSessionCache, SessionCache } from './session-cache.js';
@@ -83,6 +84,10 @@ export interface Encryption {
 /** Tuned by us, not by the RFCs. */
 export const HANDSHAKE_TIMEOUT = 20_000;
 export const SYN_TRIES = 2;
+/** Milliseconds until the next address of a name is tried as well; RFC 8305 §5 recommends it. */
+export const ATTEMPT_DELAY = 250;
+/** Data are encrypted as fast as the operating system takes them over, in portions of this size. */
+export const PORTION = 4 * MAX_FRAME_DATA;
 
 /** Fills in the defaults. @throws ERR_TCPCRYPT_ARGUMENT */
 export function encryption(options: EncryptionOptions): Encryption {

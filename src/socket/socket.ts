@@ -16,10 +16,10 @@ import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import type { ErrorCode } from '../errors.js';
 import { TcpcryptError } from '../errors.js';
 import type { EnoOutcome } from '../kernel/eno-socket.js';
-import { type AeadId, MAX_FRAME_DATA, type TepId } from '../session/index.js';
+import type { AeadId, TepId } from '../session/index.js';
 import { Channel, type ChannelHandlers } from './channel.js';
 import type { Opened } from './dial.js';
-import { check, type Encryption } from './options.js';
+import { check, type Encryption, PORTION } from './options.js';
 
 type Callback = (error?: Error | null) => void;
 
@@ -31,9 +31,6 @@ interface Waiting {
 
 /** As in stream.Duplex and net.Socket. */
 export interface SocketOptions extends Pick<DuplexOptions, 'allowHalfOpen' | 'signal' | 'highWaterMark'> {}
-
-/** Tuned by us: data are encrypted as fast as the operating system takes them over, in portions of this size. */
-const PORTION = 4 * MAX_FRAME_DATA;
 
 /** The method that gives a socket its established connection: for `connect` and `Server` only. */
 export const attach = Symbol('attach');

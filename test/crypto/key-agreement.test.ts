@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { createECDH } from 'node:crypto';
+import { createECDH, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { type Curve, generateKeyPair } from '#src/crypto/index.js';
+import { type Curve, evpKeyPairs, generateKeyPair, importKeyPair, type KeyPair } from '#src/crypto/index.js';
 import { withCode } from '../support/code.js';
 import { toHex } from '../support/vectors.js';
 
@@ -65,4 +65,36 @@ test('TC-12: keys of small order, which force an all-zero secret, are refused', 
   ] as const)
     for (const point of zeroAndOne(length))
       assert.throws(() => generateKeyPair(curve).agree(point), withCode('ERR_TCPCRYPT_INIT_PUBLIC_KEY'));
+});
+
+test('a thousand key pairs: making one does not wait for the garbage collection of another, or of itself', () => {
+  const keys = new Set(Array.from({ length: 1000 }, () => toHex(generateKeyPair('X25519').publicKey)));
+  assert.equal(keys.size, 1000);
+});
+
+for (const curve of ['X25519', 'X448'] as const) {
+  test(`${curve}: EVP agrees with node:crypto, its twin`, () => {
+    const fast = evpKeyPairs(curve);
+    assert.ok(fast);
+    for (let i = 0; i < 20; i++) {
+      const bytes = randomBytes(curve === 'X25519' ? 32 : 56);
+      const ours: KeyPair = fast.import(bytes);
+      const twin = importKeyPair(curve, bytes);
+      const peer: KeyPair = fast.generate();
+      assert.equal(toHex(ours.publicKey), toHex(twin.publicKey));
+      assert.equal(toHex(ours.agree(peer.publicKey)), toHex(twin.agree(peer.publicKey)));
+      assert.equal(toHex(peer.agree(twin.publicKey)), toHex(twin.agree(peer.publicKey)));
+    }
+  });
+}
+
+test('TC-8: an erased key pair agrees on nothing', () => {
+  const pairs = CURVES.map(([curve]) => generateKeyPair(curve));
+  for (const pair of [...pairs, importKeyPair('X25519', randomBytes(32))]) {
+    const peer = generateKeyPair(pair.curve);
+    assert.ok(pair.agree(peer.publicKey));
+    pair.erase();
+    pair.erase();
+    assert.throws(() => pair.agree(peer.publicKey), withCode('ERR_TCPCRYPT_CLOSED'));
+  }
 });

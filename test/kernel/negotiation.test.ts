@@ -193,7 +193,7 @@ test('an offer that does not fit into the SYN is not sent at all', async () => {
   });
 });
 
-test('ENO-40: a SYN with a Fast Open cookie or data carries no ENO', () => {
+test('ENO-39, ENO-40: a SYN with a Fast Open cookie or data carries no ENO', () => {
   // The first connection fetches the cookie (an empty option, which is allowed); the second one uses it.
   const script = `
 import socket, struct

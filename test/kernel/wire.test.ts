@@ -138,7 +138,7 @@ test('a SYN cookie never comes with ENO', async () => {
   assert.equal(state.phase, PLAIN);
 });
 
-test('simultaneous open: works when exactly one side has b=1, in either role', async () => {
+test('ENO-18, ENO-23, ENO-32: simultaneous open: works when exactly one side has b=1, in either role', async () => {
   const [syn, synack, first, state] = await wire<[unknown, unknown, unknown, State]>(
     'simultaneous',
     '23',
@@ -161,7 +161,7 @@ test('simultaneous open: works when exactly one side has b=1, in either role', a
   assert.deepEqual([same.phase, same.reason, plain], [PLAIN, REASONS['same-b'], ['.', 1, null]]);
 });
 
-test('two ordinary programs: option 69 on SYN, SYN-ACK and first ACK, and on no segment after B has answered', async () => {
+test('ENO-1, ENO-4, ENO-7: two ordinary programs: option 69 on SYN, SYN-ACK and first ACK, and on no segment after B has answered', async () => {
   const segments = await wire<[string, string, number, string | null][]>('capture');
   assert.deepEqual(segments.slice(0, 3), [
     ['A', 'S', 0, '45042321'],

@@ -65,8 +65,8 @@ test('a message_len that does not cover the fields', () => {
   rejects(session, 'ERR_TCPCRYPT_INIT_LENGTH', () => session.handleData(bytes));
 });
 
-test('no cipher in common: none at all, only unknown ones, only others', () => {
-  for (const ciphers of [[], [0x1234], [2, 16]]) {
+test('ENO-52: no cipher in common: none at all, null, only unknown ones, only others', () => {
+  for (const ciphers of [[], [0], [0x1234], [2, 16]]) {
     const session = fixedSession('B');
     rejects(session, 'ERR_TCPCRYPT_INIT_NO_CIPHER', () => session.handleData(init1(ciphers)));
   }
@@ -207,11 +207,11 @@ function forgedByPeer(plaintext: Uint8Array): { victim: Session; bytes: Uint8Arr
   return { victim, bytes: concat(key.aead(nodeAead).seal(nonce, header, [plaintext])) };
 }
 
-test('a plaintext with URGp but without its field', () => {
+test('ENO-55: URGp with its field gives data in their place and nothing urgent; without its field, an error', () => {
   const right = forgedByPeer(fromHex('0200056869'));
   right.victim.handleData(right.bytes);
   assert.equal(right.victim.pollEvent()?.type, 'secure');
-  assert.deepEqual(right.victim.pollEvent(), { type: 'data', data: Buffer.from('hi') });
+  assert.deepEqual(right.victim.pollEvent(), { type: 'data', data: text('hi') });
   for (const plaintext of ['02', '0300']) {
     const { victim, bytes } = forgedByPeer(fromHex(plaintext));
     rejects(victim, 'ERR_TCPCRYPT_FRAME_PLAINTEXT', () => victim.handleData(bytes));

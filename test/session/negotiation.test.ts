@@ -71,7 +71,7 @@ function run(row: Row): Negotiated | Plain {
   return outcome.result === 'answer' ? outcome.firstAck(fromHex(row.first_ack_options)) : outcome;
 }
 
-test('eno-negotiation.json', async (t) => {
+test('RFC 8547 §4: eno-negotiation.json', async (t) => {
   for (const row of vectors<Row>('eno-negotiation')) {
     await t.test(row.name, () => {
       const outcome = run(row);
@@ -116,6 +116,14 @@ test('negotiatedFromTranscript refuses what is no transcript, and a role that th
   assert.equal(reason('4503234504012345'), 'ERR_TCPCRYPT_ENO_ABSENT');
   assert.equal(reason('4503230145040123'), 'ERR_TCPCRYPT_ENO_MALFORMED');
   assert.equal(reason('45032345040123450323'), 'ERR_TCPCRYPT_ENO_MALFORMED');
+});
+
+test('more contents than an option can hold: plain, not an error', () => {
+  const contents = Uint8Array.from({ length: 39 }, (_, i) => (i === 0 ? 1 : 0x23));
+  assert.deepEqual(negotiate(Uint8Array.of(0x23), contents), {
+    result: 'plain',
+    reason: 'ERR_TCPCRYPT_ENO_MALFORMED',
+  });
 });
 
 test('TC-30: a simultaneous open with fitting halves resumes; B with v=1 and A with v=0 does not match', () => {

@@ -67,7 +67,9 @@ export class End {
 
   /** Moves what the session wants to send to the wire; true when there was something. */
   transmit(): boolean {
-    const pieces = this.session.pollTransmit();
+    const pieces: Uint8Array[] = [];
+    for (let write = this.session.pollTransmit(); write.length > 0; write = this.session.pollTransmit())
+      pieces.push(...write);
     assert.equal(
       this.session.bufferedAmount,
       this.session.state === 'exchanging' ? this.session.bufferedAmount : 0,

@@ -37,7 +37,7 @@ function drained(session: Session): string[] {
   return found;
 }
 
-test('TC-39, TC-40: a rekey sends one empty frame at once, and the peer answers with one', () => {
+test('TC-39, TC-40, TC-44: a rekey sends one empty frame at once, and the peer answers with one', () => {
   const { a, b } = open();
   a.rekey();
   assert.deepEqual(exchange(a, b), ['1:0']);
@@ -91,6 +91,15 @@ test('TC-41: without data, a second rekey waits for the answer to the first; wit
   assert.deepEqual(drained(a), ['rekeyed 1', 'rekeyed 2']);
   a.rekey();
   assert.deepEqual(exchange(a, b), ['1:0']);
+});
+
+test('TC-41: two rekeys before the next frame are one, with data, too: the second frame would have none', () => {
+  const { a, b } = open();
+  a.write(byte(1));
+  a.rekey();
+  a.rekey();
+  assert.deepEqual(exchange(a, b), ['1:1']);
+  assert.deepEqual(exchange(b, a), ['1:0']);
 });
 
 test('TC-40: no answer after FINp, and an answer can be on the FINp frame', () => {

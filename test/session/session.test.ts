@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { nodeAead } from '#src/crypto/index.js';
-import { MAX_FRAME_DATA, Session } from '#src/session/index.js';
-import { AEADS, type AeadId, TEPS, type TepId } from '#src/wire/index.js';
+import { MAX_FRAME_DATA, Session, type SessionOptions } from '#src/session/index.js';
+import { AEADS, type AeadId, SECRET_LENGTH, TEPS, type TepId } from '#src/wire/index.js';
 import { withCode } from '../support/code.js';
 import { concat, toHex } from '../support/vectors.js';
 import { fixedPair, fixedSession, keyPairOf, negotiated, Pair } from './pair.js';
@@ -14,7 +14,7 @@ const ids = <Id extends number>(table: { readonly [id in Id]: unknown }): Id[] =
 
 for (const tep of ids<TepId>(TEPS))
   for (const cipher of ids<AeadId>(AEADS))
-    test(`TC-45: ${TEPS[tep].name} with ${AEADS[cipher].name}: data both ways, session IDs equal`, () => {
+    test(`ENO-56, TC-45: ${TEPS[tep].name} with ${AEADS[cipher].name}: data both ways, session IDs equal`, () => {
       const options = { ciphers: [cipher] };
       const pair = new Pair(
         new Session({ negotiated: negotiated('A', tep), ...options }),
@@ -36,6 +36,59 @@ for (const tep of ids<TepId>(TEPS))
       }
       assert.deepEqual(pair.a.session.sessionId, pair.b.session.sessionId);
     });
+
+test('ENO-50, ENO-52: every cipher is an AEAD; an identifier that is not in the table cannot be configured', () => {
+  assert.deepEqual(
+    ids<AeadId>(AEADS).map((id) => AEADS[id].name),
+    ['AES-128-GCM', 'AES-256-GCM', 'CHACHA20-POLY1305'],
+  );
+  for (const cipher of [0, 3, 0x11, 0xffff])
+    assert.throws(
+      () => fixedSession('A', { ciphers: [cipher as AeadId] }),
+      withCode('ERR_TCPCRYPT_ARGUMENT'),
+    );
+});
+
+test('ENO-51, TC-49: at least 120 bits of strength everywhere', () => {
+  const strength = { 'P-256': 128, 'P-521': 256, X25519: 126, X448: 223 };
+  for (const tep of ids<TepId>(TEPS)) assert.ok(strength[TEPS[tep].curve] >= 120);
+  for (const id of ids<AeadId>(AEADS)) {
+    assert.ok(AEADS[id].keyLength * 8 >= 120);
+    assert.ok(AEADS[id].tagLength * 8 >= 120);
+  }
+  assert.ok(SECRET_LENGTH >= 32);
+});
+
+test('ENO-53, TC-8: each connection has a key pair of its own', () => {
+  const publicKeys = Array.from({ length: 20 }, () =>
+    toHex(concat(new Session({ negotiated: negotiated('A') }).pollTransmit()).subarray(-32)),
+  );
+  assert.equal(new Set(publicKeys).size, 20);
+});
+
+test('ENO-58: the session ID depends on the nonces and key pairs of both ends, and on the transcript', () => {
+  const fixed = (role: 'A' | 'B', options: Partial<SessionOptions> = {}) => fixedSession(role, options);
+  const id = (a: Session, b: Session): string => {
+    const pair = new Pair(a, b).run();
+    assert.deepEqual(pair.a.session.sessionId, pair.b.session.sessionId);
+    return toHex(pair.a.session.sessionId ?? new Uint8Array());
+  };
+  const nonce = (size: number) => new Uint8Array(size).fill(99);
+  const transcript = (role: 'A' | 'B') => ({
+    ...negotiated(role),
+    transcript: Uint8Array.of(69, 4, 0x21, 0x23, 69, 4, 1, 0x23),
+  });
+  const all = [
+    id(fixed('A'), fixed('B')),
+    id(fixed('A', { random: nonce }), fixed('B')),
+    id(fixed('A'), fixed('B', { random: nonce })),
+    id(fixed('A', { keyPair: keyPairOf('B') }), fixed('B')),
+    id(fixed('A'), fixed('B', { keyPair: keyPairOf('A') })),
+    id(fixed('A', { negotiated: transcript('A') }), fixed('B', { negotiated: transcript('B') })),
+  ];
+  assert.equal(new Set(all).size, all.length);
+  assert.equal(id(fixed('A'), fixed('B')), all[0]);
+});
 
 test('ENO-57: two connections never have the same session ID', () => {
   const id = () => {
@@ -75,6 +128,22 @@ test('TC-14: B sends frames right behind Init2, A right after receiving it', () 
   assert.deepEqual(pair.a.receivedBytes, text('early B'));
   assert.deepEqual(pair.b.receivedBytes, text('early A'));
   assert.equal(pair.a.session.bufferedAmount, 0);
+});
+
+test('TC-6: an Init message is a write of its own, whatever waits behind it: its last byte is pushed', () => {
+  const { a, b } = fixedPair();
+  a.session.end(new Uint8Array(100_000));
+  b.session.end(new Uint8Array(100_000));
+  const first = concat(a.session.pollTransmit());
+  assert.equal(first.length, 75);
+  assert.deepEqual(a.session.pollTransmit(), []);
+  b.session.handleData(first);
+  const second = concat(b.session.pollTransmit());
+  assert.equal(second.length, 74);
+  assert.equal(b.session.transmitEnded, false);
+  assert.equal(concat(b.session.pollTransmit()).length, 100_000 + 2 * 20);
+  assert.equal(b.session.transmitEnded, true);
+  assert.deepEqual(b.session.pollTransmit(), []);
 });
 
 test('TC-36: FINp is on the frame of the last data, or on an empty one', () => {

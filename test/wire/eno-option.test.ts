@@ -32,7 +32,7 @@ type Row = { readonly name: string; readonly contents: string } & (
   | { readonly ok: false; readonly reason: string; readonly at: number }
 );
 
-test('eno-parser.json', async (t) => {
+test('ENO-9 to ENO-15: eno-parser.json', async (t) => {
   for (const row of vectors<Row>('eno-parser')) {
     await t.test(row.name, () => {
       const parsed = parseEnoContents(fromHex(row.contents));

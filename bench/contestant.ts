@@ -1,0 +1,105 @@
+/** A peer with its hosts and programs running, ready to be given tasks. */
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Lab } from '#src/lab/lab.js';
+import { cpuSeconds, residentKiB } from './accounting.js';
+import { type Arrangement, type Peer, type Place, SERVER_PORT } from './peer.js';
+import type { Result, Task } from './work.js';
+
+const program = (name: string): string => fileURLToPath(new URL(`${name}.js`, import.meta.url));
+/** Milliseconds for one task. */
+const PATIENCE = 120_000;
+
+export interface Measurement extends Result {
+  /** CPU seconds of the whole host. */
+  readonly clientCpu: number;
+  readonly serverCpu: number;
+  /** KiB that the task left behind. */
+  readonly clientMemory: number;
+  readonly serverMemory: number;
+}
+
+export class Contestant {
+  readonly peer: Peer;
+  readonly #place: Place;
+  readonly #arrangement: Arrangement;
+  readonly #server: ChildProcess;
+  readonly #client: ChildProcess;
+  readonly #results: AsyncIterator<string>;
+
+  private constructor(peer: Peer, place: Place, arrangement: Arrangement) {
+    this.peer = peer;
+    this.#place = place;
+    this.#arrangement = arrangement;
+    const node = (host: typeof place.client, name: string, argument: object) =>
+      host.spawn(process.execPath, ['--expose-gc', program(name), JSON.stringify(argument)], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+    this.#server = node(place.server, 'server', arrangement.listen);
+    this.#client = node(place.client, 'client', arrangement.connect);
+    const { stdout } = this.#client;
+    if (stdout === null) throw new Error('no pipe');
+    this.#results = createInterface({ input: stdout })[Symbol.asyncIterator]();
+  }
+
+  static async start(lab: Lab, peer: Peer, number: number): Promise<Contestant> {
+    const place = { lab, client: lab.host(`c${number}`), server: lab.host(`s${number}`) };
+    const contestant = new Contestant(peer, place, await peer.setUp(place));
+    await place.server.waitForListener(SERVER_PORT);
+    return contestant;
+  }
+
+  async perform(task: Task): Promise<Measurement> {
+    const { client, server } = this.#place;
+    const memory = task.work === 'idle';
+    const read = () => ({
+      clientCpu: cpuSeconds(client),
+      serverCpu: cpuSeconds(server),
+      clientMemory: memory ? residentKiB(client) : 0,
+      serverMemory: memory ? residentKiB(server) : 0,
+    });
+    if (memory) await this.#collectGarbage();
+    const before = read();
+    this.#client.stdin?.write(`${JSON.stringify(task)}\n`);
+    const deadline = AbortSignal.timeout(PATIENCE);
+    const line = await Promise.race([
+      this.#results.next(),
+      new Promise<never>((_, reject) => {
+        deadline.onabort = () =>
+          reject(new Error(`${this.peer.name}: ${task.work}: nothing in ${PATIENCE} ms`));
+      }),
+    ]);
+    if (line.done) throw new Error(`${this.peer.name}: the client program ended`);
+    const result = JSON.parse(line.value) as Result;
+    if (result.error !== undefined) throw new Error(`${this.peer.name}: ${task.work}: ${result.error}`);
+    if (memory) await this.#collectGarbage();
+    const after = read();
+    return {
+      ...result,
+      clientCpu: after.clientCpu - before.clientCpu,
+      serverCpu: after.serverCpu - before.serverCpu,
+      clientMemory: after.clientMemory - before.clientMemory,
+      serverMemory: after.serverMemory - before.serverMemory,
+    };
+  }
+
+  /** Why the last task's figures must not count, if so; the next ones may. */
+  async complaint(): Promise<string | undefined> {
+    const complaint = this.#arrangement.complaint?.();
+    if (complaint !== undefined) await this.#arrangement.renew?.();
+    return complaint;
+  }
+
+  async stop(): Promise<void> {
+    this.#client.kill('SIGKILL');
+    this.#server.kill('SIGKILL');
+    await this.#arrangement.tearDown?.();
+  }
+
+  async #collectGarbage(): Promise<void> {
+    this.#server.kill('SIGUSR2');
+    await sleep(300);
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * `npm run bench`: every way to carry a byte stream between two hosts, side by side. Needs root: each contestant has
+ * two network namespaces of its own. Rounds are interleaved, so that a slow minute of the machine hits all alike.
+ */
+import { writeFileSync } from 'node:fs';
+import { cpus, release } from 'node:os';
+import { parseArgs } from 'node:util';
+import { Lab } from '#src/lab/lab.js';
+import { Contestant, type Measurement } from './contestant.js';
+import type { Peer } from './peer.js';
+import { PEERS } from './peers/index.js';
+import { COLUMNS, markdown, median, type WorkResult } from './table.js';
+import type { Task } from './work.js';
+
+interface Work {
+  readonly name: string;
+  readonly title: string;
+  readonly for: Peer['works'];
+  readonly columns: keyof typeof COLUMNS;
+  readonly amount: number;
+  readonly task: Task;
+  /** Smaller, before the first round: compilers and caches. */
+  readonly warmUp: Task;
+}
+
+function works(bytes: number, scale: number): Work[] {
+  const bulk = (streams: number, direction: 'up' | 'down'): Work => {
+    const task = { work: 'bulk', direction, streams } as const;
+    return {
+      name: `bulk-${streams}-${direction}`,
+      title: `bulk, ${streams === 1 ? 'one stream' : `${streams} streams`}, ${direction}`,
+      for: 'all',
+      columns: 'bulk',
+      amount: bytes,
+      task: { ...task, bytes },
+      warmUp: { ...task, bytes: bytes / 8 },
+    };
+  };
+  const counted = (
+    name: string,
+    title: string,
+    columns: Work['columns'],
+    count: number,
+    task: (count: number) => Task,
+    works: Peer['works'] = 'connections',
+  ): Work => {
+    const amount = Math.ceil(count * scale);
+    return {
+      name,
+      title,
+      for: works,
+      columns,
+      amount,
+      task: task(amount),
+      warmUp: task(Math.ceil(amount / 4)),
+    };
+  };
+  const connections = (concurrency: number) => (count: number) =>
+    ({ work: 'connections', count, concurrency }) as const;
+  return [
+    bulk(1, 'up'),
+    bulk(1, 'down'),
+    bulk(8, 'up'),
+    bulk(8, 'down'),
+    counted(
+      'ping-pong',
+      'ping-pong, 64 bytes',
+      'ping-pong',
+      10_000,
+      (count) => ({ work: 'ping-pong', count }),
+      'all',
+    ),
+    counted('connections', 'new connections, 8 at a time', 'connections', 2000, connections(8)),
+    counted('first-byte', 'connect to first byte', 'first byte', 500, connections(1)),
+    counted('idle', 'memory of an idle connection', 'idle', 2000, (count) => ({ work: 'idle', count })),
+  ];
+}
+
+const { values: flags } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    size: { type: 'string' },
+    peers: { type: 'string', default: '' },
+    works: { type: 'string', default: '' },
+    json: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+});
+
+const HELP = `npm run bench -- [options]
+  --quick          a tenth of everything, in about a minute; too little to publish
+  --rounds N       medians over N rounds (3)
+  --size MB        of a bulk transfer (1000)
+  --peers A,B      only peers whose name contains A or B; plain TCP is always there
+  --works A,B      only ${works(1, 1)
+    .map(({ name }) => name)
+    .join(', ')}
+  --json FILE      the figures of all rounds`;
+
+const contains = (name: string, words: string): boolean =>
+  words.split(',').some((word) => name.toLowerCase().includes(word.trim().toLowerCase()));
+const say = (text: string): void => void process.stderr.write(text);
+
+async function main(): Promise<void> {
+  const rounds = Number(flags.rounds ?? 3);
+  const bytes = Number(flags.size ?? (flags.quick ? 100 : 1000)) * 1e6;
+  const chosen = works(bytes, flags.quick ? 0.2 : 1).filter(({ name }) => contains(name, flags.works));
+  if (flags.help || !(rounds >= 1 && bytes > 0) || chosen.length === 0) {
+    process.stdout.write(`${HELP}\n`);
+    process.exitCode = flags.help ? 0 : 2;
+    return;
+  }
+  const lab = await Lab.create({ name: 'bench' });
+  const contestants: Contestant[] = [];
+  let interrupted = false;
+  const interrupt = (): void => {
+    interrupted = true;
+    say('\nstopping …\n');
+    for (const contestant of contestants) void contestant.stop().catch(() => {});
+  };
+  process.once('SIGINT', interrupt);
+  process.once('SIGTERM', interrupt);
+  try {
+    for (const [i, peer] of PEERS.entries()) {
+      if (i > 0 && !contains(peer.name, flags.peers)) continue;
+      const missing = peer.missing?.();
+      if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i));
+      else say(`without ${peer.name}: ${missing}\n`);
+    }
+    const figures = await play(contestants, chosen, rounds, () => interrupted);
+    const results = chosen.map((work) => resultOf(work, contestants, figures));
+    process.stdout.write(`${results.map(markdown).join('\n\n')}\n`);
+    for (const complaint of complaints) process.stdout.write(`\n${complaint}\n`);
+    if (flags.json !== undefined) {
+      const machine = { node: process.version, kernel: release(), cores: cpus().length };
+      writeFileSync(
+        flags.json,
+        `${JSON.stringify({ machine, rounds, bytes, results, complaints, figures: [...figures] }, null, 1)}\n`,
+      );
+    }
+  } catch (error) {
+    if (!interrupted) throw error;
+    process.exitCode = 130;
+  } finally {
+    process.off('SIGINT', interrupt);
+    for (const contestant of contestants) await contestant.stop();
+    await lab.destroy();
+  }
+}
+
+/** Figures that were left out, and why. */
+const complaints: string[] = [];
+
+type Figures = Map<string, { readonly [column: string]: number }[]>;
+const figuresKey = (peer: Peer, work: Work): string => `${peer.name}: ${work.name}`;
+const takesPart = (peer: Peer, work: Work): boolean => peer.works === 'all' || work.for === 'connections';
+
+async function play(
+  contestants: readonly Contestant[],
+  chosen: readonly Work[],
+  rounds: number,
+  interrupted: () => boolean,
+): Promise<Figures> {
+  const figures: Figures = new Map();
+  for (let round = 1; round <= rounds; round++) {
+    for (const work of chosen) {
+      for (const contestant of contestants) {
+        const { peer } = contestant;
+        if (!takesPart(peer, work)) continue;
+        if (interrupted()) throw new Error('interrupted');
+        say(`\r\x1b[Kround ${round} of ${rounds}: ${work.title}: ${peer.name}`);
+        if (round === 1) await contestant.perform(work.warmUp);
+        if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
+        const measurement = await contestant.perform(work.task);
+        if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
+        const complaint = await contestant.complaint();
+        if (complaint !== undefined) {
+          complaints.push(`${peer.name}, ${work.title}, round ${round} does not count: ${complaint}`);
+          continue;
+        }
+        const key = figuresKey(peer, work);
+        figures.set(key, [...(figures.get(key) ?? []), columnsOf(work, measurement)]);
+      }
+    }
+  }
+  say('\r\x1b[K');
+  return figures;
+}
+
+function columnsOf(work: Work, measurement: Measurement): { readonly [column: string]: number } {
+  return Object.fromEntries(COLUMNS[work.columns].map(({ key, of }) => [key, of(measurement, work.amount)]));
+}
+
+function resultOf(work: Work, contestants: readonly Contestant[], figures: Figures): WorkResult {
+  const columns = COLUMNS[work.columns];
+  const rows = contestants
+    .filter(({ peer }) => takesPart(peer, work))
+    .map(({ peer }) => {
+      const rounds = figures.get(figuresKey(peer, work)) ?? [];
+      const medians = columns.map(({ key }) => [
+        key,
+        median(rounds.map((round) => round[key] ?? Number.NaN)),
+      ]);
+      return { peer: peer.name, medians: Object.fromEntries(medians) as Record<string, number> };
+    });
+  return { title: work.title, columns, rows };
+}
+
+await main();

@@ -1,0 +1,35 @@
+/** What is compared: a way to carry a byte stream between two hosts. One file in peers/ each. */
+import type { Host } from '#src/lab/host.js';
+import type { Lab } from '#src/lab/lab.js';
+import type { Connector, Listener } from './transports.js';
+
+/** The two hosts of a peer, its alone. */
+export interface Place {
+  readonly lab: Lab;
+  readonly client: Host;
+  readonly server: Host;
+}
+
+/** What client and server program are told. */
+export interface Arrangement {
+  readonly connect: Connector;
+  readonly listen: Listener;
+  /** Why the figures of the last task must not count: what should have been encrypted was not, for instance. */
+  readonly complaint?: () => string | undefined;
+  /** After a complaint: makes everything as it was. */
+  readonly renew?: () => Promise<void>;
+  /** Stops what {@link Peer.setUp} started and the lab does not stop by itself. */
+  readonly tearDown?: () => Promise<void>;
+}
+
+export interface Peer {
+  readonly name: string;
+  /** 'connections': only what concerns single connections; the bytes flow as those of another peer do. */
+  readonly works: 'all' | 'connections';
+  /** Why it cannot take part on this machine. */
+  readonly missing?: () => string | undefined;
+  readonly setUp: (place: Place) => Promise<Arrangement>;
+}
+
+/** Of the server program; relays listen on others. */
+export const SERVER_PORT = 7000;

@@ -1,0 +1,41 @@
+import { DaemonProcess } from '#src/demo/daemons.js';
+import { loadKernelPart } from '#src/demo/kernel-part.js';
+import { type Peer, SERVER_PORT } from '../peer.js';
+
+/** Our daemon on both hosts, with plain programs. */
+export const daemon: Peer = {
+  name: 'tcpcrypt daemon pair',
+  works: 'all',
+  async setUp({ client, server }) {
+    const hosts = [client, server].map((host) => ({ host, kernel: loadKernelPart(host) }));
+    const daemons: DaemonProcess[] = [];
+    const start = async (): Promise<void> => {
+      for (const { host, kernel } of hosts) daemons.push(await DaemonProcess.start(host, kernel.pins));
+    };
+    const stop = async (): Promise<void> => {
+      for (const process of daemons.splice(0)) await process.stop();
+    };
+    await start();
+    return {
+      connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
+      listen: { kind: 'plain', port: SERVER_PORT },
+      complaint: () => {
+        const plain = daemons.flatMap(({ lines }) => lines.filter(({ event }) => event === 'plain'));
+        if (plain.length === 0) return undefined;
+        const reasons = [
+          ...new Set(plain.map(({ direction, plainReason }) => `${direction} ${plainReason}`)),
+        ];
+        return `${plain.length} connections were not encrypted, and later ones passed by: ${reasons.join(', ')}`;
+      },
+      // The daemons remember who answered in plain TCP, and leave the next connections alone.
+      renew: async () => {
+        await stop();
+        await start();
+      },
+      tearDown: async () => {
+        await stop();
+        for (const { kernel } of hosts) await kernel.undo();
+      },
+    };
+  },
+};

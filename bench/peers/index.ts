@@ -1,0 +1,10 @@
+/** Who takes part, in the order of the table. Plain TCP comes first: the others are compared with it. */
+import type { Peer } from '../peer.js';
+import { daemon } from './daemon.js';
+import { library } from './library.js';
+import { nodeRelay } from './node-relay.js';
+import { nodeTlsPeers } from './node-tls.js';
+import { plain } from './plain.js';
+import { stunnel } from './stunnel.js';
+
+export const PEERS: readonly Peer[] = [plain, library, ...nodeTlsPeers, nodeRelay, daemon, stunnel];

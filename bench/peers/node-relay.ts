@@ -1,0 +1,24 @@
+import { fileURLToPath } from 'node:url';
+import type { Host } from '#src/lab/host.js';
+import { type Peer, SERVER_PORT } from '../peer.js';
+
+const NEAR = 7001;
+const FAR = 7002;
+const program = fileURLToPath(new URL('../relay.js', import.meta.url));
+
+/** A relay on each host, without encryption: what the daemon is compared with. */
+export const nodeRelay: Peer = {
+  name: 'Node relay pair',
+  works: 'all',
+  async setUp({ client, server }) {
+    const relay = (host: Host, ...args: string[]) =>
+      host.spawn(process.execPath, [program, ...args], { stdio: 'ignore' });
+    relay(server, String(FAR), '127.0.0.1', String(SERVER_PORT));
+    relay(client, String(NEAR), server.address4, String(FAR));
+    await Promise.all([server.waitForListener(FAR), client.waitForListener(NEAR)]);
+    return {
+      connect: { kind: 'plain', host: '127.0.0.1', port: NEAR },
+      listen: { kind: 'plain', port: SERVER_PORT },
+    };
+  },
+};

@@ -1,0 +1,11 @@
+import { type Peer, SERVER_PORT } from '../peer.js';
+
+/** node:net at both ends: what all others are compared with. */
+export const plain: Peer = {
+  name: 'plain TCP',
+  works: 'all',
+  setUp: async ({ server }) => ({
+    connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
+    listen: { kind: 'plain', port: SERVER_PORT },
+  }),
+};

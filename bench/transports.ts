@@ -1,0 +1,80 @@
+/** The ways in which the programs of the benchmark open connections, as data that can be passed to another process. */
+import { readFileSync } from 'node:fs';
+import * as net from 'node:net';
+import type { Duplex } from 'node:stream';
+import * as tls from 'node:tls';
+import * as tcpcrypt from '#src/index.js';
+
+export type Connector =
+  | { readonly kind: 'plain'; readonly host: string; readonly port: number }
+  | { readonly kind: 'tls'; readonly host: string; readonly port: number; readonly resume: boolean }
+  | { readonly kind: 'tcpcrypt'; readonly host: string; readonly port: number; readonly mode: tcpcrypt.Mode };
+
+export type Listener =
+  | { readonly kind: 'plain'; readonly port: number }
+  | { readonly kind: 'tls'; readonly port: number; readonly key: string; readonly certificate: string }
+  | { readonly kind: 'tcpcrypt'; readonly port: number; readonly mode: tcpcrypt.Mode };
+
+/** TLS as close to the default of tcpcrypt as can be: X25519, AES-128-GCM. */
+const TLS = {
+  minVersion: 'TLSv1.3',
+  maxVersion: 'TLSv1.3',
+  ciphers: 'TLS_AES_128_GCM_SHA256',
+  ecdhCurve: 'X25519',
+} as const;
+
+let session: Buffer | undefined;
+
+/** `ready` is called when data can flow. */
+export function connect(connector: Connector, ready: (stream: Duplex) => void): Duplex {
+  const { host, port } = connector;
+  switch (connector.kind) {
+    case 'plain': {
+      const socket = net.connect({ host, port, noDelay: true }, () => ready(socket));
+      return socket;
+    }
+    case 'tls': {
+      const kept = connector.resume && session !== undefined ? { session } : {};
+      const socket = tls.connect({ host, port, rejectUnauthorized: false, ...TLS, ...kept }, () => {
+        if (connector.resume && kept.session !== undefined && !socket.isSessionReused())
+          throw new Error('the TLS session was not resumed');
+        ready(socket);
+      });
+      if (connector.resume && session === undefined)
+        socket.on('session', (ticket) => {
+          session = ticket;
+        });
+      socket.setNoDelay(true);
+      return socket;
+    }
+    case 'tcpcrypt': {
+      const { mode } = connector;
+      const socket = tcpcrypt.connect({ host, port, mode, noDelay: true }, () => {
+        if (!socket.encrypted) throw new Error(`not encrypted: ${socket.plainReason}`);
+        ready(socket);
+      });
+      return socket;
+    }
+  }
+}
+
+export function listen(listener: Listener, accepted: (stream: Duplex) => void): void {
+  const { port } = listener;
+  switch (listener.kind) {
+    case 'plain':
+      net.createServer({ noDelay: true }, accepted).listen({ port, host: '0.0.0.0', backlog: 4096 });
+      return;
+    case 'tls': {
+      const key = readFileSync(listener.key);
+      const cert = readFileSync(listener.certificate);
+      const server = tls.createServer({ key, cert, noDelay: true, ...TLS }, accepted);
+      server.listen({ port, host: '0.0.0.0', backlog: 4096 });
+      return;
+    }
+    case 'tcpcrypt': {
+      const server = tcpcrypt.createServer({ mode: listener.mode, noDelay: true }, accepted);
+      server.listen({ port, host: '0.0.0.0', backlog: 4096 });
+      return;
+    }
+  }
+}

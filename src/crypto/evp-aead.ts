@@ -1,0 +1,243 @@
+/**
+ * AEAD with one OpenSSL context for all messages of a key: only the nonce changes. 0.7 µs and 0.25 µs for each KiB,
+ * a quarter of what {@link nodeAead}, its readable twin, takes for small messages and half for large ones.
+ *
+ *     seal: header and plaintext → one buffer header | ciphertext | tag, which is ready to be written
+ *     open: in place, in the pieces as they came
+ */
+import { TcpcryptError } from '../errors.js';
+import { type AeadFactory, type AeadKey, type AeadName, nodeAead, TAG_LENGTH } from './aead.js';
+import { FrameRoom } from './frame-room.js';
+import { type OpenSsl, openSsl, succeeded } from './openssl.js';
+
+/** Of EVP_CIPHER_CTX_ctrl, for every AEAD. */
+const GET_TAG = 0x10;
+const SET_TAG = 0x11;
+
+/** OpenSSL's names of the algorithms. */
+const NAMES: { readonly [name in AeadName]: string } = {
+  'AES-128-GCM': 'id-aes128-GCM',
+  'AES-256-GCM': 'id-aes256-GCM',
+  'CHACHA20-POLY1305': 'ChaCha20-Poly1305',
+};
+const KEY_LENGTH: { readonly [name in AeadName]: number } = {
+  'AES-128-GCM': 16,
+  'AES-256-GCM': 32,
+  'CHACHA20-POLY1305': 32,
+};
+const NONCE_LENGTH = 12;
+const MAX_HEADER = 16;
+
+/** Chosen by us: a plaintext up to this size is copied into the frame, which costs less than a call for each piece. */
+const COPY_UP_TO = 4096 + 1;
+
+/** What all keys of this thread share: nothing here outlives a call. */
+class Workshop {
+  readonly openSsl: OpenSsl;
+  readonly room: FrameRoom;
+  readonly #memory = new Uint8Array(128);
+  readonly nonce = this.#memory.subarray(0, NONCE_LENGTH);
+  readonly header = this.#memory.subarray(16, 16 + MAX_HEADER);
+  readonly tag = this.#memory.subarray(32, 32 + TAG_LENGTH);
+  readonly key = this.#memory.subarray(64, 64 + 32);
+  readonly nonceAt: number;
+  readonly headerAt: number;
+  readonly tagAt: number;
+  readonly keyAt: number;
+  /** Where OpenSSL says how many bytes it wrote: always as many as it read. */
+  readonly writtenAt: number;
+  readonly ciphers: { readonly [name in AeadName]: number };
+  /** Keys that were never erased, as their session was forgotten and not destroyed. */
+  readonly forgotten: FinalizationRegistry<number>;
+
+  constructor(openSsl: OpenSsl) {
+    const at = openSsl.addressOf(this.#memory);
+    this.openSsl = openSsl;
+    this.room = new FrameRoom(openSsl.addressOf);
+    this.nonceAt = at;
+    this.headerAt = at + 16;
+    this.tagAt = at + 32;
+    this.writtenAt = at + 48;
+    this.keyAt = at + 64;
+    this.ciphers = {
+      'AES-128-GCM': openSsl.cipher(NAMES['AES-128-GCM']),
+      'AES-256-GCM': openSsl.cipher(NAMES['AES-256-GCM']),
+      'CHACHA20-POLY1305': openSsl.cipher(NAMES['CHACHA20-POLY1305']),
+    };
+    this.forgotten = new FinalizationRegistry((context) => openSsl.freeCipherContext(context));
+  }
+
+  /** A context with the key in it, which only the nonce is missing from. */
+  context(name: AeadName, key: Uint8Array, encrypt: 1 | 0): number {
+    const { openSsl } = this;
+    if (key.length !== KEY_LENGTH[name]) throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
+    const context = openSsl.newCipherContext();
+    if (context === 0) throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
+    this.key.set(key);
+    const result = openSsl.initCipher(context, this.ciphers[name], 0, this.keyAt, 0, encrypt);
+    this.key.fill(0);
+    if (result !== 1) openSsl.freeCipherContext(context);
+    succeeded(result);
+    return context;
+  }
+}
+
+class EvpAeadKey implements AeadKey {
+  readonly #name: AeadName;
+  readonly #key: Uint8Array;
+  readonly #shop: Workshop;
+  #sealing = 0;
+  #opening = 0;
+  #erased = false;
+
+  constructor(name: AeadName, key: Uint8Array, shop: Workshop) {
+    this.#name = name;
+    this.#key = key;
+    this.#shop = shop;
+  }
+
+  seal(nonce: Uint8Array, header: Uint8Array, plaintext: readonly Uint8Array[]): Uint8Array[] {
+    if (this.#sealing === 0) this.#sealing = this.#context(1);
+    const context = this.#sealing;
+    const { openSsl, room, writtenAt } = this.#shop;
+    this.#setNonce(context, nonce);
+
+    let size = 0;
+    for (const piece of plaintext) size += piece.length;
+    const frame = room.take(header.length + size + TAG_LENGTH);
+    const frameAt = room.address;
+    put(frame, header, 0);
+    succeeded(openSsl.update(context, 0, writtenAt, frameAt, header.length));
+
+    let at = header.length;
+    for (const piece of plaintext) {
+      if (size <= COPY_UP_TO) put(frame, piece, at);
+      else if (piece.length > 0)
+        succeeded(openSsl.updateFrom(context, frameAt + at, writtenAt, piece, piece.length));
+      at += piece.length;
+    }
+    // No bytes are not nothing to OpenSSL: they can mean "final".
+    if (size > 0 && size <= COPY_UP_TO) {
+      const bodyAt = frameAt + header.length;
+      succeeded(openSsl.update(context, bodyAt, writtenAt, bodyAt, size));
+    }
+    succeeded(openSsl.final(context, frameAt + at, writtenAt)); // a stream cipher: writes nothing
+    succeeded(openSsl.control(context, GET_TAG, TAG_LENGTH, frameAt + at));
+    return [frame];
+  }
+
+  open(nonce: Uint8Array, header: Uint8Array, ciphertext: readonly Uint8Array[]): Uint8Array[] | undefined {
+    let left = -TAG_LENGTH;
+    for (const piece of ciphertext) left += piece.length;
+    if (left < 0 || header.length > MAX_HEADER) return undefined;
+    if (this.#opening === 0) this.#opening = this.#context(0);
+    const context = this.#opening;
+    const { openSsl, writtenAt } = this.#shop;
+    this.#setNonce(context, nonce);
+    put(this.#shop.header, header, 0);
+    succeeded(openSsl.update(context, 0, writtenAt, this.#shop.headerAt, header.length));
+
+    const plaintext: Uint8Array[] = [];
+    let tagLength = 0;
+    for (const piece of ciphertext) {
+      const body = piece.length <= left ? piece : piece.subarray(0, left);
+      if (body.length > 0) {
+        succeeded(openSsl.updateInPlace(context, body, writtenAt, body, body.length));
+        plaintext.push(body);
+        left -= body.length;
+      }
+      for (let i = body.length; i < piece.length; i++) this.#shop.tag[tagLength++] = piece[i] ?? 0;
+    }
+    succeeded(openSsl.control(context, SET_TAG, TAG_LENGTH, this.#shop.tagAt));
+    if (openSsl.final(context, this.#shop.tagAt, writtenAt) === 1) return plaintext;
+    for (const piece of plaintext) piece.fill(0);
+    return undefined;
+  }
+
+  erase(): void {
+    if (this.#erased) return;
+    this.#erased = true;
+    this.#shop.forgotten.unregister(this);
+    for (const context of [this.#sealing, this.#opening])
+      if (context !== 0) this.#shop.openSsl.freeCipherContext(context);
+    this.#sealing = 0;
+    this.#opening = 0;
+    this.#key.fill(0);
+  }
+
+  /** Sessions use one of the two directions of a key, so contexts are made when they are needed. */
+  #context(encrypt: 1 | 0): number {
+    if (this.#erased) throw new TcpcryptError('ERR_TCPCRYPT_CLOSED', { detail: 'key erased' });
+    const context = this.#shop.context(this.#name, this.#key, encrypt);
+    this.#shop.forgotten.register(this, context, this);
+    return context;
+  }
+
+  #setNonce(context: number, nonce: Uint8Array): void {
+    if (nonce.length !== NONCE_LENGTH) throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
+    put(this.#shop.nonce, nonce, 0);
+    succeeded(this.#shop.openSsl.initCipher(context, 0, 0, 0, this.#shop.nonceAt, -1));
+  }
+}
+
+/** TypedArray.set has a price; bytes are cheap. */
+function put(into: Uint8Array, bytes: Uint8Array, at: number): void {
+  if (bytes.length > 32) into.set(bytes, at);
+  else for (let i = 0; i < bytes.length; i++) into[at + i] = bytes[i] ?? 0;
+}
+
+/**
+ * Gives a sealed frame back once it is written, for its memory to be used again; the caller has no other use for it.
+ * Never necessary: whatever is not given back is collected. Anything else is ignored.
+ */
+export const recycle = (frame: Uint8Array): void => workshop?.room.takeBack(frame);
+
+/** The algorithms that work in this process, tested on first use. */
+const working = new Map<AeadName, AeadFactory | undefined>();
+let workshop: Workshop | undefined;
+
+/** The fast implementation of an algorithm; undefined where this process has none. */
+export function evpAead(name: AeadName): AeadFactory | undefined {
+  if (!working.has(name)) working.set(name, tested(name));
+  return working.get(name);
+}
+
+function tested(name: AeadName): AeadFactory | undefined {
+  const functions = openSsl();
+  if (functions === undefined) return undefined;
+  try {
+    workshop ??= new Workshop(functions);
+    const shop = workshop;
+    if (shop.ciphers[name] === 0) return undefined;
+    const factory: AeadFactory = (name, key) => new EvpAeadKey(name, key, shop);
+    return agreesWithTwin(name, factory) ? factory : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Before first use: what the twin makes of two messages, copied and not copied, and no other. */
+function agreesWithTwin(name: AeadName, factory: AeadFactory): boolean {
+  const bytes = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 37 + length) & 0xff);
+  const [fast, slow] = [factory, nodeAead].map((make) => make(name, bytes(KEY_LENGTH[name])));
+  if (fast === undefined || slow === undefined) return false;
+  const header = bytes(3);
+  const agree = [100, COPY_UP_TO + 100].every((length, i) => {
+    const nonce = bytes(NONCE_LENGTH + i).subarray(i);
+    const plaintext = [bytes(1), bytes(length)];
+    const sealed = Buffer.concat(fast.seal(nonce, header, plaintext));
+    if (!sealed.equals(Buffer.concat(slow.seal(nonce, header, plaintext)))) return false;
+    const body = (): Uint8Array => Uint8Array.from(sealed.subarray(header.length));
+    const opened = fast.open(nonce, header, [body().subarray(0, 50), body().subarray(50)]);
+    const changed = body();
+    changed[0] = (changed[0] ?? 0) ^ 1;
+    return (
+      opened !== undefined &&
+      Buffer.concat(opened).equals(Buffer.concat(plaintext)) &&
+      fast.open(nonce, header, [changed]) === undefined
+    );
+  });
+  fast.erase();
+  slow.erase();
+  return agree;
+}

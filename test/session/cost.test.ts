@@ -1,0 +1,121 @@
+/**
+ * What a connection and a frame cost, in operations: numbers that do not depend on the machine. Whoever makes one of
+ * them larger should know it; the margin is for what is not on the hot path.
+ */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { aead, generateKeyPair } from '#src/crypto/index.js';
+import { openSsl } from '#src/crypto/openssl.js';
+import { Session } from '#src/session/index.js';
+import { negotiated, Pair } from './pair.js';
+
+type Counts = Record<string, number>;
+type Functions = Record<string, (...args: unknown[]) => unknown>;
+
+/** Calls of OpenSSL's functions, by our name for them. */
+let calls: Counts = {};
+let originals: Functions = {};
+
+beforeEach(() => {
+  const functions = openSsl() as unknown as Functions | undefined;
+  assert.ok(functions, 'the fast implementation is in use');
+  // Their self-tests, before first use, do not count.
+  aead('AES-128-GCM', new Uint8Array(16)).erase();
+  generateKeyPair('X25519').erase();
+  originals = { ...functions };
+  calls = {};
+  for (const [name, original] of Object.entries(originals)) {
+    functions[name] = (...args) => {
+      calls[name] = (calls[name] ?? 0) + 1;
+      return original(...args);
+    };
+  }
+});
+
+afterEach(() => {
+  Object.assign(openSsl() ?? {}, originals);
+});
+
+/** The calls that `step` makes. */
+function during(step: () => void): Counts {
+  calls = {};
+  step();
+  const { addressOf, ...rest } = calls;
+  return rest;
+}
+
+const total = (counts: Counts): number => Object.values(counts).reduce((sum, count) => sum + count, 0);
+
+const open = (): Pair =>
+  new Pair(new Session({ negotiated: negotiated('A') }), new Session({ negotiated: negotiated('B') })).run();
+
+/** One turn of the sender's loop: pieces for the kernel. */
+function turn(pair: Pair, writes: readonly Uint8Array[]): Uint8Array[] {
+  for (const data of writes) pair.a.session.write(data);
+  return pair.a.session.pollTransmit();
+}
+
+function deliver(pair: Pair, pieces: readonly Uint8Array[]): void {
+  for (const piece of pieces) pair.b.session.handleData(piece);
+  pair.b.drainEvents();
+}
+
+test('a fresh connection: one key pair, one agreement and five HMACs for each end', () => {
+  const counts = during(open);
+  assert.equal(counts.newPrivateKey, 2);
+  assert.equal(counts.derive, 2);
+  assert.equal(counts.hmac, 10);
+  assert.equal(counts.newCipherContext ?? 0, 0, 'not before there are data');
+  assert.ok(total(counts) <= 35, `calls of OpenSSL: ${JSON.stringify(counts)}`);
+});
+
+test('everything that OpenSSL holds is given back: an open, an ended, a failed and a used connection', () => {
+  const counts = during(() => {
+    const pairs = [open(), open(), open(), open()] as const;
+    pairs[1].a.session.end();
+    pairs[1].b.session.end();
+    pairs[1].run();
+    assert.throws(() => pairs[2].b.session.handleData(new Uint8Array(100)));
+    deliver(pairs[3], turn(pairs[3], [new Uint8Array(10)]));
+    for (const pair of pairs) for (const end of [pair.a, pair.b]) end.session.destroy();
+  });
+  assert.ok((counts.newCipherContext ?? 0) > 0);
+  assert.equal(counts.freeCipherContext, counts.newCipherContext);
+  assert.equal(counts.freeKey, (counts.newPrivateKey ?? 0) + (counts.newPublicKey ?? 0));
+  assert.equal(counts.freeKeyContext, counts.newKeyContext);
+});
+
+for (const [size, most] of [
+  [1, 5],
+  [64, 5],
+  [1400, 5],
+  [16_384, 6],
+  [65_518, 6],
+] as const) {
+  test(`a frame of ${size} bytes: one piece to write, ${most} calls to seal it, 5 to open it`, () => {
+    const pair = open();
+    deliver(pair, turn(pair, [new Uint8Array(size)]));
+    let pieces: Uint8Array[] = [];
+    assert.equal(total(during(() => (pieces = turn(pair, [new Uint8Array(size)])))), most);
+    assert.equal(pieces.length, 1);
+    assert.equal(total(during(() => deliver(pair, pieces))), 5);
+    assert.equal(pair.b.received.length, 2, 'no more events than frames');
+  });
+}
+
+test('small writes of one turn travel in one frame, large ones in the largest frames there are', () => {
+  const pair = open();
+  turn(pair, [new Uint8Array(1)]);
+  const small = Array.from({ length: 50 }, () => new Uint8Array(64));
+  assert.equal(during(() => turn(pair, small)).final, 1);
+  assert.equal(during(() => turn(pair, [new Uint8Array(1_000_000)])).final, 16);
+});
+
+test('opening copies nothing: data are views of what was received', () => {
+  const pair = open();
+  const pieces = turn(pair, [new Uint8Array(65_518)]);
+  for (const piece of pieces) pair.b.session.handleData(piece);
+  const event = pair.b.session.pollEvent();
+  assert.ok(event?.type === 'data');
+  assert.equal(event.data.buffer, pieces[0]?.buffer);
+});
