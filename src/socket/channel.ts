@@ -19,6 +19,7 @@ import {
   type Plain,
   type ResumptionAttempt,
   type ResumptionChain,
+  recycle,
   resumptionProposal,
   Session,
   type TepId,
@@ -425,10 +426,19 @@ export class Channel {
     if (left > 1) transport.cork();
     for (const piece of pieces) {
       left -= 1;
-      flowing = left > 0 ? transport.write(piece) : transport.write(piece, written);
+      flowing = transport.write(piece, this.#whenWritten(piece, left === 0 ? written : undefined));
     }
     if (pieces.length > 1) transport.uncork();
     return flowing;
+  }
+
+  /** What to call when the operating system has taken `piece` over: the memory of large frames is used again. */
+  #whenWritten(piece: Uint8Array, written: Written | undefined): Written | undefined {
+    if (this.#session === undefined || piece.length < RECYCLE_FROM) return written;
+    return (error) => {
+      recycle(piece);
+      written?.(error);
+    };
   }
 
   #fail(error: unknown): void {
@@ -445,6 +455,9 @@ export class Channel {
     this.#handlers.onClose(this.#error);
   }
 }
+
+/** Bytes from which a frame is worth a call-back of its own. */
+const RECYCLE_FROM = 16_384;
 
 type Written = (error?: Error | null) => void;
 
