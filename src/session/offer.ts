@@ -22,9 +22,12 @@ export interface Bits {
   readonly b?: boolean;
 }
 
-/** The active opener's SYN. B chooses, so the order of `teps` is of no consequence. */
+/**
+ * The active opener's SYN, `teps` most preferred first. Host B chooses: the order counts in a simultaneous open in which
+ * that is us (b=1), and is then that of increasing preference (ENO-24).
+ */
 export const activeOffer = (teps: readonly TepId[], { aware = false, b = false }: Bits = {}): Uint8Array =>
-  encodeEnoContents({ global: global(aware, b), suboptions: teps.map(fresh) });
+  encodeEnoContents({ global: global(aware, b), suboptions: teps.map(fresh).reverse() });
 
 /** A SYN that proposes to resume. */
 export interface ResumptionOffer {

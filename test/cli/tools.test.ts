@@ -102,7 +102,7 @@ describe('tcpcrypt listen, tcpcrypt connect', { skip: needsRoot }, () => {
       role: 'A',
       resumed: false,
       peerAware: false,
-      transcript: '45032345040123',
+      transcript: '450521242345040123',
     });
     assert.match(`${sessionId}`, /^23[0-9a-f]{64}$/);
     assert.deepEqual(secureB, { ...secureA, role: 'B', local: remote, remote: local });

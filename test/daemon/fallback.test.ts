@@ -101,7 +101,7 @@ describe('a path that meddles with the option, daemons at both ends', { skip }, 
   test('a peer that offers only protocols that nobody here knows: plain', async () => {
     undo = pair.lab.router.middlebox({
       sender: pair.alice,
-      replace: { in: 'syn', bytes: [ENO, 5, 0x23, 0x24, 0x21], by: [ENO, 5, 0x7d, 0x7e, 0x7f] },
+      replace: { in: 'syn', bytes: [ENO, 5, 0x21, 0x24, 0x23], by: [ENO, 5, 0x7d, 0x7e, 0x7f] },
     });
     await serve();
     const segments = await connect();

@@ -62,7 +62,7 @@ test('the demo shows what it promises, as JSON', async () => {
   assert.ok(report.plain?.plaintextSeen);
   const { encrypted, third } = report;
   assert.equal(encrypted?.plaintextSeen, false);
-  assert.match(encrypted?.syn.join() ?? '', /ENO \[45 05 23 24 21\]/);
+  assert.match(encrypted?.syn.join() ?? '', /ENO \[45 05 21 24 23\]/);
   assert.match(encrypted?.synAck.join() ?? '', /ENO \[45 04 01 23\]/);
   assert.match(encrypted?.firstAck.join() ?? '', /ENO \[45 02\]/);
   assert.match(encrypted?.sessionIds.alice ?? '', /^23[0-9a-f]{64}$/);

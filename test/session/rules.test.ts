@@ -36,7 +36,7 @@ function answer(contents: string, teps: readonly TepId[] = [0x23, 0x21]): string
 }
 
 test('ENO-8, ENO-10, ENO-17, ENO-19: an active offer has no global suboption: b=0, a=0; with a=1 it has exactly one', () => {
-  assert.equal(toHex(activeOffer([0x23, 0x21])), '2321');
+  assert.equal(toHex(activeOffer([0x23, 0x21])), '2123');
   assert.equal(toHex(activeOffer([0x23], { aware: true })), '0223');
 });
 

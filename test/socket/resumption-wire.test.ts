@@ -110,7 +110,7 @@ describe('resumption on the wire', { skip: needsRoot }, () => {
         assert.ok(eno !== undefined);
         const payload = Buffer.from(data.payload);
         if (!resumed) {
-          assert.deepEqual(Buffer.from(eno).toString('hex'), '232421');
+          assert.deepEqual(Buffer.from(eno).toString('hex'), '212423');
           assert.equal(payload.readUInt32BE(), 0x15101a0e, 'Init1');
           continue;
         }

@@ -75,7 +75,7 @@ describe('on the wire', { skip: needsRoot }, () => {
       assert.equal(client[0]?.sessionId, server[0]?.sessionId);
       assert.equal(readable, false);
 
-      assert.deepEqual(segments.filter(isSyn).map(enoOf), ['23']);
+      assert.deepEqual(segments.filter(isSyn).map(enoOf), ['212423']);
       assert.deepEqual(segments.filter(isSynAck).map(enoOf), ['0123']);
       const fromAlice = segments.filter(
         ({ source, flags }) => source === alice[family] && !flags.includes('S'),
@@ -111,7 +111,9 @@ describe('on the wire', { skip: needsRoot }, () => {
       server: 'ERR_TCPCRYPT_ENO_ABSENT',
     },
     'unknown TEPs only': {
-      misbehaviour: { replace: { in: 'syn', bytes: [ENO, 3, 0x23], by: [ENO, 3, 0x7f] } },
+      misbehaviour: {
+        replace: { in: 'syn', bytes: [ENO, 5, 0x21, 0x24, 0x23], by: [ENO, 5, 0x7d, 0x7e, 0x7f] },
+      },
       client: 'ERR_TCPCRYPT_ENO_ABSENT',
       server: 'ERR_TCPCRYPT_ENO_NO_TEP',
     },
