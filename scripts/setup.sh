@@ -74,6 +74,7 @@ libc6-dev:/usr/include/features.h
 iptables:iptables
 nftables:nft
 iproute2:ip
+bpftool:bpftool
 tcpdump:tcpdump
 procps:ps
 util-linux:nsenter

@@ -86,7 +86,7 @@ export function up(options: UpOptions = {}): UpReport {
     mountedBpffs,
   });
 
-  return exclusively(pins, () => {
+  return exclusively(() => {
     const interrupted = readPins(pins + STAGING)?.installation; // of an "up" that was killed
     removePins(pins + STAGING);
     const found = readPins(pins);
@@ -108,7 +108,7 @@ export function down(options: { readonly pins?: string } = {}): DownReport {
   requireRoot();
   const pins = resolve(options.pins ?? defaultPins());
   const staging = pins + STAGING;
-  return exclusively(pins, () => {
+  return exclusively(() => {
     const found = readPins(pins) ?? readPins(staging);
     const { madeParents = 0 } = found?.installation ?? {};
     removePins(staging);

@@ -10,7 +10,6 @@ import koffi from 'koffi';
 import { TcpcryptError } from '../errors.js';
 
 export const AF_UNSPEC = 0;
-export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
@@ -70,6 +69,7 @@ const c = {
   send: libc.func('int64_t send(int, const void *, size_t, int)'),
   poll: libc.func('int poll(void *, uint64_t, int)'),
   eventfd: libc.func('int eventfd(unsigned int, int)'),
+  flock: libc.func('int flock(int, int)'),
   write: libc.func('int64_t write(int, const void *, size_t)'),
   mount: libc.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
   umount: libc.func('int umount2(const char *, int)'),
@@ -181,6 +181,12 @@ export function waitReadable(fds: readonly number[]): Promise<void> {
     c.poll.async(pollfds, fds.length, -1, (error: Error | null) => (error ? reject(error) : resolve()));
   });
 }
+
+/** `flock(2)`, exclusive, without waiting; returns 0 or -errno: EAGAIN when somebody else has the lock. */
+export const tryLock = (fd: number): number => {
+  const LOCK_EX_NB = 2 | 4;
+  return c.flock(fd, LOCK_EX_NB) < 0 ? -koffi.errno() : 0;
+};
 
 /** `mount(2)` without flags. */
 export const mount = (source: string, target: string, type: string): void => {

@@ -24,10 +24,12 @@ export const INSTALL_MAP = 'eno_install';
 const INSTALL_SIZE = 48;
 const FIRST = Buffer.alloc(4);
 
-/** Where the pins are unless said otherwise: <bpffs>/tcpcrypt/v1. */
+/**
+ * Where the pins are unless said otherwise: <bpffs>/tcpcrypt/v1. That is /sys/fs/bpf, mounted or not yet; another BPF
+ * file system may be somebody's own, and is taken only where that directory does not exist.
+ */
 export function defaultPins(): string {
-  const mounted = mountsOf('bpf');
-  const bpffs = mounted.includes(DEFAULT_BPFFS) ? DEFAULT_BPFFS : (mounted[0] ?? DEFAULT_BPFFS);
+  const bpffs = existsSync(DEFAULT_BPFFS) ? DEFAULT_BPFFS : (mountsOf('bpf')[0] ?? DEFAULT_BPFFS);
   return join(bpffs, DEFAULT_PINS);
 }
 
