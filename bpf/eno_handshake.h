@@ -129,6 +129,20 @@ static __always_inline void eno_active_established(struct bpf_sock_ops *ctx, str
 	eno_call_me(ctx, e, WRITE | PARSE);
 }
 
+/* The end of a simultaneous open. No call-back shows us the SYN that came while ours was under way: its option is known
+ * from the SYN-ACK that follows. Where our SYN was lost, the peer sends none, only an ACK: it has our option, and we do
+ * not have the peer's. */
+static __always_inline void eno_crossed(struct bpf_sock_ops *ctx, struct eno_socket *e)
+{
+	__u8 ack[TCP_ENO_OPTION_MAX] = {TCP_ENO_KIND};
+
+	if (ctx->skb_tcp_flags & TCP_FLAG_SYN)
+		eno_active_established(ctx, e);
+	else
+		eno_give_up(ctx, e, bpf_load_hdr_opt(ctx, ack, sizeof(ack), 0) >= 2 ? TCP_ENO_REASON_FORGOTTEN :
+										       TCP_ENO_REASON_ABSENT);
+}
+
 static __always_inline void eno_acknowledged(struct bpf_sock_ops *ctx, struct eno_socket *e)
 {
 	e->now.acknowledging = 0;
@@ -330,8 +344,8 @@ static __always_inline void eno_passive_opened(struct bpf_sock_ops *ctx)
 		return;
 	if (e->now.phase == TCP_ENO_PHASE_LISTEN)
 		eno_accepted(ctx, e);
-	else if (e->now.phase == TCP_ENO_PHASE_OFFERED) /* simultaneous open */
-		eno_active_established(ctx, e);
+	else if (e->now.phase == TCP_ENO_PHASE_OFFERED)
+		eno_crossed(ctx, e);
 }
 
 static __always_inline void eno_header_length(struct bpf_sock_ops *ctx)

@@ -109,7 +109,8 @@ enum tcp_eno_reason {
 	TCP_ENO_REASON_GIVEN_UP = 8,   /* SYNs with ENO stayed unanswered, later ones went without (section 4.6) */
 	TCP_ENO_REASON_NO_ROOM = 9,    /* our option did not fit into the segment, next to the others */
 	TCP_ENO_REASON_SYN_DATA = 10,  /* TCP Fast Open: a cookie or data in a SYN (section 4.7) */
-	TCP_ENO_REASON_FORGOTTEN = 11, /* too many half-open connections: the SYN's option was forgotten */
+	TCP_ENO_REASON_FORGOTTEN = 11, /* the peer encrypts, and its SYN's option is not known any more: too many
+					half-open connections, or a simultaneous open that lost a SYN. Abort */
 	TCP_ENO_REASON_UNAWARE = 12,   /* TCP_ENO_AA_MANDATORY, and the peer's a bit is 0 (section 4.2) */
 };
 

@@ -91,9 +91,9 @@ export const ERRORS = {
   ),
   ERR_TCPCRYPT_ENO_FORGOTTEN: row(
     'system',
-    'plain',
-    'RFC 8547 §4.8',
-    'too many half-open connections: the ENO option of the SYN segment was forgotten',
+    'abort',
+    'RFC 8547 §4.6, §4.8',
+    'the peer encrypts, but the ENO option of its SYN segment was lost: too many half-open connections, or a simultaneous open without its first SYN',
   ),
 
   ERR_TCPCRYPT_ENO_ACK_STRIPPED: row(

@@ -9,7 +9,7 @@
  *   write, end, pause, resume, abort     at any time after onReady; abort also before
  */
 import type { Socket as TcpSocket } from 'node:net';
-import { type ErrorCode, TcpcryptError } from '../errors.js';
+import { ERRORS, type ErrorCode, TcpcryptError } from '../errors.js';
 import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
 import {
   type AeadId,
@@ -102,13 +102,16 @@ export class Channel {
     if (negotiated.result === 'plain') {
       this.#plainReason = negotiated.reason;
       // A kernel that says "encrypt" and a transcript that says "plain" cannot both be right: never guess (ENO-36).
+      const { reason } = negotiated;
       const refuse = encryption.mode === 'required' || outcome.result === 'encrypt';
-      process.nextTick(() => (refuse ? this.abort(notEncrypted(negotiated.reason)) : this.#becomeReady()));
+      if (ERRORS[reason].then === 'abort') process.nextTick(() => this.abort(new TcpcryptError(reason)));
+      else process.nextTick(() => (refuse ? this.abort(notEncrypted(reason)) : this.#becomeReady()));
       return;
     }
     const session = new Session({
       negotiated,
       ciphers: encryption.ciphers,
+      ...sharedKeyPair(encryption, negotiated),
       ...(encryption.rekey.afterBytes === undefined ? {} : { rekeyAfterBytes: encryption.rekey.afterBytes }),
       ...(attempt !== undefined && negotiated.kind === 'resume' ? { resumption: attempt.session } : {}),
       // The chain of a resumed session is in the cache already.
@@ -463,6 +466,10 @@ type Written = (error?: Error | null) => void;
 
 const tooLate = (channel: Channel): void =>
   channel.abort(new TcpcryptError('ERR_TCPCRYPT_HANDSHAKE_TIMEOUT'));
+
+/** Only host B's: every connection that host A opens has an {@link Encryption} of its own. */
+const sharedKeyPair = ({ keyPairs }: Encryption, { kind, role, tep }: Negotiated) =>
+  keyPairs === undefined || kind !== 'fresh' || role !== 'B' ? {} : { keyPair: keyPairs.take(tep) };
 
 const closed = (): TcpcryptError => new TcpcryptError('ERR_TCPCRYPT_CLOSED');
 

@@ -106,7 +106,7 @@ export function dial(
 /** What the SYN says: the resumption of an earlier session with this destination, or a fresh offer. */
 function offerTo(
   { host, port }: DialTarget,
-  { teps, ciphers, synTries, aware, mandatoryAware, resumption }: Encryption,
+  { teps, ciphers, synTries, aware, roleB: b, mandatoryAware, resumption }: Encryption,
 ): { readonly offer: EnoOffer; readonly opened: Opened } {
   const peer = peerOfDestination(host, port);
   const common = { synTries, mandatoryAware };
@@ -115,13 +115,13 @@ function offerTo(
     : undefined;
   if (found === undefined) {
     return {
-      offer: { ...common, contents: activeOffer(teps, { aware }) },
+      offer: { ...common, contents: activeOffer(teps, { aware, b }) },
       opened: { peer, attempt: undefined },
     };
   }
   const { attempt, nonce } = found;
   return {
-    offer: { ...common, ...resumptionOffer(attempt.session, nonce, teps, { aware }) },
+    offer: { ...common, ...resumptionOffer(attempt.session, nonce, teps, { aware, b }) },
     opened: { peer, attempt },
   };
 }

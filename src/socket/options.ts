@@ -10,6 +10,7 @@ import {
   type TepId,
 } from '../session/index.js';
 import { defaultSessionCache, SessionCache } from './session-cache.js';
+import { MAX_KEY_LIFETIME, SharedKeyPairs } from './shared-key-pairs.js';
 
 /**
  * `opportunistic`: encrypt when the peer can, otherwise go on as plain TCP.
@@ -26,6 +27,11 @@ export interface EncryptionOptions {
   readonly ciphers?: readonly AeadId[];
   /** Milliseconds for the key exchange, counted from the end of the TCP handshake. */
   readonly handshakeTimeout?: number;
+  /**
+   * Servers: milliseconds for which all connections use one key pair, at most 120,000. Default 0: each connection has one
+   * of its own. A key agreement costs a server half as much then, and forward secrecy is as fine as this time.
+   */
+  readonly keyLifetime?: number;
   /** How many SYN segments carry the ENO option before it is left out, for paths that drop unknown options. */
   readonly synTries?: number;
   /**
@@ -33,6 +39,11 @@ export interface EncryptionOptions {
    * with a cache that all connections of the process share.
    */
   readonly resumption?: boolean | SessionCache | ResumptionOptions;
+  /**
+   * Connections that this end opens: 'B' takes role B, for a simultaneous open in which the other end keeps 'A', the default
+   * (the b bit, RFC 8547 §4.3). Towards a listener such a connection is plain.
+   */
+  readonly role?: 'A' | 'B';
   /** The application knows of encryption (the a bit, RFC 8547 §4.2). Default false. */
   readonly aware?: boolean;
   /** Encrypt only if the peer's application is aware as well; otherwise the connection is plain, or refused. */
@@ -75,6 +86,10 @@ export interface Encryption {
   readonly ciphers: readonly AeadId[];
   readonly handshakeTimeout: number;
   readonly synTries: number;
+  /** Undefined: a key pair for each connection. */
+  readonly keyPairs: SharedKeyPairs | undefined;
+  /** Take role B in a simultaneous open (RFC 8547 §4.3). */
+  readonly roleB: boolean;
   readonly resumption: Resumption;
   readonly aware: boolean;
   readonly mandatoryAware: boolean;
@@ -101,13 +116,29 @@ export function encryption(options: EncryptionOptions): Encryption {
   check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), `handshakeTimeout: ${String(handshakeTimeout)}`);
   const synTries = options.synTries ?? SYN_TRIES;
   check(isInteger(synTries, 1, 255), `synTries: ${String(synTries)}`);
+  const { keyLifetime = 0, role = 'A' } = options;
+  check(isInteger(keyLifetime, 0, MAX_KEY_LIFETIME), `keyLifetime: ${String(keyLifetime)}`);
+  const keyPairs = keyLifetime > 0 ? new SharedKeyPairs(keyLifetime, handshakeTimeout) : undefined;
+  check(role === 'A' || role === 'B', `role: ${String(role)}`);
   const { aware = false, mandatoryAware = false, rekey = {} } = options;
   const { afterBytes = 1, afterTime = 1, keepAlive = 1 } = rekey;
   check(isInteger(afterBytes, 1, Number.MAX_SAFE_INTEGER), `rekey.afterBytes: ${String(afterBytes)}`);
   check(isInteger(afterTime, 1, 2 ** 31 - 1), `rekey.afterTime: ${String(afterTime)}`);
   check(isInteger(keepAlive, 1, 2 ** 31 - 1), `rekey.keepAlive: ${String(keepAlive)}`);
   const resumption = resumptionOf(options.resumption ?? true);
-  return { mode, teps, ciphers, handshakeTimeout, synTries, resumption, aware, mandatoryAware, rekey };
+  return {
+    mode,
+    teps,
+    ciphers,
+    handshakeTimeout,
+    synTries,
+    keyPairs,
+    roleB: role === 'B',
+    resumption,
+    aware,
+    mandatoryAware,
+    rekey,
+  };
 }
 
 function resumptionOf(wanted: boolean | SessionCache | ResumptionOptions): Resumption {
