@@ -255,8 +255,8 @@ ${tproxyTo(relayPort)}    # No listener: it is gone.
   }
 
   # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
-  # Where there is no such socket, "socket mark" fails. It fails in TIME_WAIT as well: what is found there is the
-  # remains of an earlier connection from the same port, and if that was the daemon's, so is the next one.
+  # Where there is no such socket, all tests of it fail. What is found in TIME_WAIT, the remains of an earlier
+  # connection from the same port, has no mark any more: then the port's last listener decides.
   chain steer_prerouting {
     type filter hook prerouting priority -150; policy accept;
     iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
@@ -265,10 +265,14 @@ ${tproxyTo(relayPort)}    # No listener: it is gone.
     iifname != "lo" tcp flags & (syn | rst | ack) == ack \\
       ct mark & ${hex(MARK.STEERED)} != 0 ct direction original jump steer
   }
+  set ports_that_speak_eno {
+    type inet_service; flags dynamic; size 65536;
+  }
   chain steer_syn {
-    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 jump steer
-    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} != 0 return
+    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 delete @ports_that_speak_eno { tcp dport } jump steer
+    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} != 0 add @ports_that_speak_eno { tcp dport } return
     socket transparent 1 jump steer
+    socket transparent 0 tcp dport != @ports_that_speak_eno jump steer
   }
   # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
   chain steer {
