@@ -308,6 +308,12 @@ export const ERRORS = {
     'this machine lacks something that the kernel part needs: run "tcpcrypt doctor"',
   ),
   ERR_TCPCRYPT_PERMISSION: row('system', 'throw', '', 'not permitted: run as root'),
+  ERR_TCPCRYPT_NOT_RUNNING: row(
+    'system',
+    'throw',
+    '',
+    'no daemon runs here: start it with "tcpcrypt daemon", or name its socket with --control',
+  ),
   ERR_TCPCRYPT_SYSTEM: row('system', 'throw', '', 'a system call failed'),
   ERR_TCPCRYPT_CRYPTO: row('system', 'abort', '', 'OpenSSL failed'),
 

@@ -55,7 +55,10 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
         'node:util',
       ],
     },
-    daemon: { folders: ['socket', 'kernel', 'session'], packages: ['node:net', 'pino'] },
+    daemon: {
+      folders: ['socket', 'kernel', 'session'],
+      packages: ['node:events', 'node:fs', 'node:http', 'node:net', 'node:path', 'pino', 'prom-client'],
+    },
     // Above everything: free.
     lab: { folders: ['kernel'], packages: ['*'] },
     demo: { folders: ['lab', 'kernel', 'wire', 'socket'], packages: ['*'] },

@@ -1,7 +1,12 @@
 /** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
 import { type Command, InvalidArgumentError } from 'commander';
 import { pino } from 'pino';
+import { Control } from '../daemon/control/control.js';
+import { type MetricsPlace, metricsPlace } from '../daemon/control/metrics.js';
+import { defaultControlPath, openControlSocket, removeControlSocket } from '../daemon/control/place.js';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
+import { TcpcryptError } from '../errors.js';
+import { lockNamespace } from '../kernel/namespace-lock.js';
 import { addNegotiationFlags, type NegotiationFlags, negotiationOptions } from './encryption-flags.js';
 
 interface Flags extends NegotiationFlags {
@@ -10,6 +15,8 @@ interface Flags extends NegotiationFlags {
   readonly drain: number;
   readonly logLevel: string;
   readonly pins?: string;
+  readonly control?: string;
+  readonly metrics?: MetricsPlace;
 }
 
 export function register(program: Command): void {
@@ -19,6 +26,12 @@ export function register(program: Command): void {
     .option('--queue <number>', 'NFQUEUE number, where another program uses ours', parseQueue, DEFAULT_QUEUE)
     .option('--drain <seconds>', 'on stop, how long relayed connections may go on', Number, 2)
     .option('--pins <directory>', 'where "tcpcrypt up" pinned its maps, if not in the default place')
+    .option('--control <path>', 'the socket for "tcpcrypt status" (default: /run/tcpcrypt/net-<inode>.sock)')
+    .option(
+      '--metrics <place>',
+      'serve Prometheus metrics: a loopback address with port (127.0.0.1:9569), or the path of a socket',
+      metricsPlace,
+    )
     .option('--log-level <level>', 'error, info or debug', 'info')
     .addHelpText(
       'after',
@@ -34,25 +47,45 @@ async function run(flags: Flags): Promise<void> {
   const logger = pino({ level: flags.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime });
   let stopping = false;
   let daemon: Daemon | undefined;
+  let control: Control | undefined;
+  const controlPath = flags.control ?? defaultControlPath();
+  // One daemon at a time in a network namespace: it would take the other's rules for leftovers.
+  if (lockNamespace('daemon') === undefined)
+    throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
+      detail: 'a daemon runs already in this network namespace: see "tcpcrypt status"',
+    });
+  const controlFd = openControlSocket(controlPath);
   const stop = async (reason: string, exitCode: number): Promise<void> => {
     if (stopping) return;
     stopping = true;
     logger.info({ event: 'stopping', reason }, 'stopping');
     await daemon?.stop(flags.drain * 1000);
+    control?.close();
+    removeControlSocket(controlPath);
     logger.info({ event: 'stopped', ...daemon?.status }, 'stopped');
     process.exit(exitCode);
   };
-  daemon = await Daemon.start({
-    logger,
-    queue: flags.queue,
-    exceptPorts: flags.except,
-    ...negotiationOptions(flags),
-    ...(flags.pins === undefined ? {} : { pins: flags.pins }),
-    onFailure: (error) => {
-      logger.error({ event: 'failure', error: error.message }, 'cannot go on');
-      void stop('failure', 1);
-    },
-  });
+  try {
+    daemon = await Daemon.start({
+      logger,
+      queue: flags.queue,
+      exceptPorts: flags.except,
+      ...negotiationOptions(flags),
+      ...(flags.pins === undefined ? {} : { pins: flags.pins }),
+      onFailure: (error) => {
+        logger.error({ event: 'failure', error: error.message }, 'cannot go on');
+        void stop('failure', 1);
+      },
+    });
+    control = await Control.start(daemon, {
+      fd: controlFd,
+      ...(flags.metrics === undefined ? {} : { metrics: flags.metrics }),
+    });
+  } catch (error) {
+    await daemon?.stop(0);
+    removeControlSocket(controlPath);
+    throw error;
+  }
   // A mistake of ours must not leave connections hanging: they are reset, and new ones are plain TCP.
   process.on('uncaughtException', (error) => {
     logger.fatal({ event: 'failure', error: error.stack }, 'internal error');

@@ -3,12 +3,14 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import * as connect from './connect.js';
+import * as connections from './connections.js';
 import * as daemon from './daemon.js';
 import * as demo from './demo.js';
 import * as doctor from './doctor.js';
 import * as down from './down.js';
 import * as listen from './listen.js';
 import { fail, USAGE_ERROR } from './report.js';
+import * as status from './status.js';
 import * as up from './up.js';
 
 const packageJson = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -25,6 +27,8 @@ up.register(program);
 down.register(program);
 doctor.register(program);
 daemon.register(program);
+status.register(program);
+connections.register(program);
 connect.register(program);
 listen.register(program);
 demo.register(program);

@@ -1,7 +1,11 @@
-/** What the daemon tells of its connections: a line when one becomes ready, a line when it ends, and counters. */
+/**
+ * What the daemon tells of its connections: a line when one becomes ready, a line when it ends; counters; and the
+ * list of those that are there now.
+ */
 import type { Logger } from 'pino';
 import type { Channel } from '../socket/channel.js';
-import { describe } from '../socket/describe.js';
+import { type ConnectionDescription, describe } from '../socket/describe.js';
+import { ReasonCounter } from './reason-counter.js';
 import type { Ending } from './relay.js';
 
 export type Direction = 'outbound' | 'inbound';
@@ -26,10 +30,26 @@ export type Counter =
   /** Connections that ended with an error code of ours. */
   | 'failed';
 
+/** Bytes of application data, over all connections that there ever were. */
+export interface Traffic {
+  readonly received: number;
+  readonly sent: number;
+}
+
 export class ConnectionLog {
   readonly #logger: Logger;
   readonly #counters = new Map<Counter, number>();
+  readonly #open = new Map<number, ConnectionEntry>();
+  readonly #past: Record<Direction, { received: number; sent: number }> = {
+    outbound: { received: 0, sent: 0 },
+    inbound: { received: 0, sent: 0 },
+  };
   #lastId = 0;
+
+  /** Why connections stayed plain TCP, by error code. */
+  readonly fallbacks = new ReasonCounter();
+  /** Why connections failed, or far hosts were not reached: by error code, ours or the system's. */
+  readonly failures = new ReasonCounter();
 
   constructor(logger: Logger) {
     this.#logger = logger;
@@ -37,6 +57,21 @@ export class ConnectionLog {
 
   get counters(): Readonly<Record<string, number>> {
     return Object.fromEntries(this.#counters);
+  }
+
+  /** Connections that are there now, the oldest first. */
+  get connections(): Iterable<ConnectionEntry> {
+    return this.#open.values();
+  }
+
+  traffic(direction: Direction): Traffic {
+    const sum = { ...this.#past[direction] };
+    for (const entry of this.#open.values()) {
+      if (entry.facts.direction !== direction) continue;
+      sum.received += entry.channel?.dataReceived ?? 0;
+      sum.sent += entry.channel?.dataSent ?? 0;
+    }
+    return sum;
   }
 
   count(counter: Counter): void {
@@ -50,41 +85,74 @@ export class ConnectionLog {
   /** @param local,remote "address:port" as the application, or the local server, sees them */
   open(direction: Direction, local: string, remote: string): ConnectionEntry {
     this.#lastId++;
-    return new ConnectionEntry(this, this.#logger, { connection: this.#lastId, direction, local, remote });
+    const entry = new ConnectionEntry(this, this.#logger, {
+      connection: this.#lastId,
+      direction,
+      local,
+      remote,
+    });
+    this.#open.set(this.#lastId, entry);
+    return entry;
+  }
+
+  /** @internal {@link ConnectionEntry.end} calls it. */
+  forget({ facts, channel }: ConnectionEntry): void {
+    this.#open.delete(facts.connection);
+    const past = this.#past[facts.direction];
+    past.received += channel?.dataReceived ?? 0;
+    past.sent += channel?.dataSent ?? 0;
   }
 }
 
+export interface ConnectionFacts {
+  readonly connection: number;
+  readonly direction: Direction;
+  readonly local: string;
+  readonly remote: string;
+}
+
 export class ConnectionEntry {
+  readonly since = Date.now();
+  channel: Channel | undefined;
+  /** The far side can carry data. */
+  isReady = false;
+  /** Inbound: the peer that the local server's socket has in the kernel's own lists, as "address:port". */
+  standIn: string | undefined;
+
   constructor(
     readonly log: ConnectionLog,
     readonly logger: Logger,
-    readonly facts: { connection: number; direction: Direction; local: string; remote: string },
+    readonly facts: ConnectionFacts,
   ) {}
 
   ready(channel: Channel): void {
     const { direction } = this.facts;
     const event = channel.encrypted ? 'secure' : 'plain';
+    this.channel = channel;
+    this.isReady = true;
     this.log.count(`${direction}${channel.encrypted ? 'Encrypted' : 'Plain'}`);
-    this.logger.info(
-      { event, ...this.facts, ...describe(channel, channel.sessionId) },
-      `${direction} connection is ${event}`,
-    );
+    if (!channel.encrypted) this.log.fallbacks.count(channel.plainReason);
+    this.logger.info({ event, ...this.facts, ...this.description() }, `${direction} connection is ${event}`);
   }
 
   end(channel: Channel, ending: Ending): void {
     const { direction } = this.facts;
+    this.channel = channel;
+    this.log.forget(this);
     const bytes = { bytesReceived: channel.dataReceived, bytesSent: channel.dataSent };
-    if (ending.how === 'error') this.log.count('failed');
+    if (ending.how === 'error') {
+      this.log.count('failed');
+      this.log.failures.count((ending.error as NodeJS.ErrnoException).code);
+    }
     this.logger.info(
-      {
-        event: 'end',
-        ...this.facts,
-        ...describe(channel, channel.sessionId),
-        ...bytes,
-        ...endingFacts(ending),
-      },
+      { event: 'end', ...this.facts, ...this.description(), ...bytes, ...endingFacts(ending) },
       `${direction} connection ended`,
     );
+  }
+
+  /** What was negotiated, as far as that is known. */
+  description(): ConnectionDescription | undefined {
+    return this.channel && describe(this.channel, this.channel.sessionId);
   }
 }
 

@@ -44,6 +44,8 @@ export class Daemon {
   readonly #guard: Guard;
   readonly log: ConnectionLog;
   readonly memory: PathMemory;
+  readonly since = new Date();
+  #stopping = false;
 
   private constructor(parts: {
     outbound: Outbound;
@@ -91,11 +93,21 @@ export class Daemon {
   get status(): Readonly<Record<string, number>> {
     return {
       relayed: this.connections,
-      held: this.#outbound.awaited,
+      held: this.held,
       standIns: this.#inbound.standIns,
       destinations: this.memory.size,
       ...this.log.counters,
     };
+  }
+
+  /** It takes no connections any more. */
+  get stopping(): boolean {
+    return this.#stopping;
+  }
+
+  /** Outbound connections whose SYN is held, or released and not yet arrived. */
+  get held(): number {
+    return this.#outbound.awaited;
   }
 
   /** Relayed connections. */
@@ -107,6 +119,7 @@ export class Daemon {
    * Stops taking connections, waits up to `patience` milliseconds for those that are relayed, resets the rest.
    */
   async stop(patience: number): Promise<void> {
+    this.#stopping = true;
     await this.#outbound.close();
     this.#inbound.close();
     const deadline = Date.now() + patience;

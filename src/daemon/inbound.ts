@@ -19,7 +19,7 @@ import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
 import type { Encryption } from '../socket/options.js';
 import { passiveEnoOffer } from '../socket/passive-offer.js';
 import { descriptorOf, reset, transportOf } from '../socket/transport.js';
-import type { ConnectionLog } from './connection-log.js';
+import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { Relay } from './relay.js';
 import { StandInPorts } from './stand-in-ports.js';
@@ -103,13 +103,14 @@ export class Inbound {
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
         entry.ready(ready.channel);
-        this.#connectOn(ready, client, server, CONNECT_TRIES);
+        this.#connectOn(ready, entry, client, server, CONNECT_TRIES);
       },
       onEnd: (ended, ending) => {
         this.#relays.delete(ended);
         entry.end(ended.channel, ending);
       },
     });
+    entry.channel = relay.channel;
     this.#relays.add(relay);
   }
 
@@ -120,7 +121,7 @@ export class Inbound {
   }
 
   /** Connects to the real server in the client's name. */
-  #connectOn(relay: Relay, client: Endpoint, server: Endpoint, tries: number): void {
+  #connectOn(relay: Relay, entry: ConnectionEntry, client: Endpoint, server: Endpoint, tries: number): void {
     let local: TcpSocket;
     try {
       local = this.#standIn(client);
@@ -131,7 +132,7 @@ export class Inbound {
     const refused = (error: NodeJS.ErrnoException): void => {
       if (error.code === 'EADDRNOTAVAIL' && tries > 1) {
         // An earlier connection from this port to this server is in TIME_WAIT.
-        this.#connectOn(relay, client, server, tries - 1);
+        this.#connectOn(relay, entry, client, server, tries - 1);
         return;
       }
       this.#options.log.count('inboundRefused');
@@ -140,6 +141,7 @@ export class Inbound {
     local.once('error', refused);
     local.once('connect', () => {
       local.off('error', refused);
+      entry.standIn = endpointText({ address: client.address, port: local.localPort ?? 0 });
       relay.join(local);
     });
     local.connect({ host: server.address, port: server.port });

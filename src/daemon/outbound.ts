@@ -180,6 +180,7 @@ export class Outbound {
         entry.end(ended.channel, ending);
       },
     });
+    entry.channel = relay.channel;
     this.#relays.add(relay);
     expected.relay = relay;
     expected.timer = setTimeout(() => {
@@ -200,6 +201,7 @@ export class Outbound {
   /** Let the application hear it from the network itself. */
   #unreachable(expected: Expected, id: number, error: unknown): void {
     this.#options.log.count('outboundUnreachable');
+    this.#options.log.failures.count((error as NodeJS.ErrnoException).code);
     this.#options.log.debug('far host not reached', {
       to: endpointText(expected.destination),
       error,

@@ -10,6 +10,7 @@ import koffi from 'koffi';
 import { TcpcryptError } from '../errors.js';
 
 export const AF_UNSPEC = 0;
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
@@ -53,6 +54,7 @@ export const EADDRNOTAVAIL = 99;
 export const ENOBUFS = 105;
 export const EISCONN = 106;
 export const ENOTCONN = 107;
+export const ECONNREFUSED = 111;
 
 /** The C library is already part of the running process, glibc or musl. */
 const libc = koffi.load(null);

@@ -1,0 +1,45 @@
+/** All that can be asked of a running daemon: the control socket, and where wanted the metrics. */
+import type { Server } from 'node:http';
+import type { Daemon } from '../daemon.js';
+import { type MetricsPlace, serveMetrics } from './metrics.js';
+import { connectionStatus, statusOf } from './report.js';
+import { ControlServer } from './server.js';
+
+export interface ControlOptions {
+  /** A listening Unix socket, see {@link openControlSocket}; from now on it belongs to the result. */
+  readonly fd: number;
+  readonly metrics?: MetricsPlace;
+}
+
+export class Control {
+  readonly #server: ControlServer;
+  readonly #metrics: Server | undefined;
+
+  private constructor(server: ControlServer, metrics: Server | undefined) {
+    this.#server = server;
+    this.#metrics = metrics;
+  }
+
+  static async start(daemon: Daemon, { fd, metrics }: ControlOptions): Promise<Control> {
+    const server = await ControlServer.start(fd, {
+      status: () => statusOf(daemon),
+      connections: () => ({ items: map(daemon.log.connections, connectionStatus) }),
+    });
+    try {
+      return new Control(server, metrics && (await serveMetrics(daemon, metrics)));
+    } catch (error) {
+      server.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#metrics?.close();
+    this.#metrics?.closeAllConnections();
+  }
+}
+
+function* map<T, U>(items: Iterable<T>, to: (item: T) => U): Iterable<U> {
+  for (const item of items) yield to(item);
+}

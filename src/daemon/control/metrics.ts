@@ -1,0 +1,143 @@
+/** The daemon's figures for Prometheus: `GET /metrics` on a port of the loopback interface, or a Unix socket. */
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { isIP } from 'node:net';
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { TcpcryptError } from '../../errors.js';
+import type { Direction } from '../connection-log.js';
+import type { Daemon } from '../daemon.js';
+import { census } from './report.js';
+
+const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
+const CLIENTS_LIMIT = 16;
+/** How long a request may take to come in (ms). */
+const REQUEST_TIMEOUT = 10_000;
+
+export type MetricsPlace = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/**
+ * "127.0.0.1:9569", "[::1]:9569", or the path of a socket.
+ * @throws ERR_TCPCRYPT_ARGUMENT: what is shown there is not for other hosts
+ */
+export function metricsPlace(text: string): MetricsPlace {
+  if (text.startsWith('/')) return { path: text };
+  const [, v6, v4, digits] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
+  const host = v6 ?? v4 ?? '';
+  const port = Number(digits);
+  const loopback = isIP(host) === 6 ? host === '::1' : isIP(host) === 4 && host.startsWith('127.');
+  if (!loopback || port > 0xffff)
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+      detail: `metrics: a loopback address with a port (127.0.0.1:9569), or the path of a socket: ${text}`,
+    });
+  return { host, port };
+}
+
+/** @throws ERR_TCPCRYPT_SYSTEM when the place is taken */
+export async function serveMetrics(daemon: Daemon, place: MetricsPlace): Promise<Server> {
+  const registry = registryOf(daemon);
+  const server = createServer(
+    { requestTimeout: REQUEST_TIMEOUT, headersTimeout: REQUEST_TIMEOUT },
+    (request, response) => {
+      if (request.method !== 'GET' || request.url !== '/metrics') {
+        response.writeHead(request.method === 'GET' ? 404 : 405).end();
+        return;
+      }
+      registry.metrics().then(
+        (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
+        (error: unknown) => response.writeHead(500).end(String(error)),
+      );
+    },
+  );
+  server.maxConnections = CLIENTS_LIMIT;
+  server.listen(place);
+  try {
+    await once(server, 'listening');
+  } catch (cause) {
+    throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', { detail: `metrics: ${(cause as Error).message}`, cause });
+  }
+  server.on('error', () => {}); // out of descriptors: not served now
+  return server;
+}
+
+function registryOf(daemon: Daemon): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const { log } = daemon;
+  gauge(registry, 'tcpcrypt_up', 'Whether the daemon takes connections', [], () => [
+    [{}, daemon.stopping ? 0 : 1],
+  ]);
+  gauge(registry, 'tcpcrypt_connections', 'Connections that are relayed', ['state'], () => {
+    const { encrypted, plain, handshake } = census(log.connections);
+    return [
+      [{ state: 'encrypted' }, encrypted],
+      [{ state: 'plain' }, plain],
+      [{ state: 'handshake' }, handshake],
+    ];
+  });
+  gauge(registry, 'tcpcrypt_held_syns', 'Connections that wait for the far host’s answer', [], () => [
+    [{}, daemon.held],
+  ]);
+  gauge(registry, 'tcpcrypt_remembered_destinations', 'Destinations in the path memory', [], () => [
+    [{}, daemon.memory.size],
+  ]);
+  counter(registry, 'tcpcrypt_bytes_total', 'Bytes of application data', ['direction', 'way'], () =>
+    DIRECTIONS.flatMap((direction) => {
+      const { received, sent } = log.traffic(direction);
+      return [
+        [{ direction, way: 'received' }, received],
+        [{ direction, way: 'sent' }, sent],
+      ] as Sample[];
+    }),
+  );
+  counter(registry, 'tcpcrypt_events_total', 'What became of connections', ['event'], () =>
+    Object.entries(log.counters).map(([event, value]) => [{ event }, value]),
+  );
+  counter(registry, 'tcpcrypt_fallbacks_total', 'Connections that stayed plain TCP', ['reason'], () =>
+    Object.entries(log.fallbacks.counts).map(([reason, value]) => [{ reason }, value]),
+  );
+  counter(registry, 'tcpcrypt_failures_total', 'Connections that failed', ['code'], () =>
+    Object.entries(log.failures.counts).map(([code, value]) => [{ code }, value]),
+  );
+  return registry;
+}
+
+type Sample = [labels: Record<string, string>, value: number];
+
+/** The daemon counts; Prometheus is told when it asks. */
+function counter(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: string[],
+  samples: () => Sample[],
+): void {
+  new Counter({
+    name,
+    help,
+    labelNames,
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [labels, value] of samples()) this.inc(labels, value);
+    },
+  });
+}
+
+function gauge(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: string[],
+  samples: () => Sample[],
+): void {
+  new Gauge({
+    name,
+    help,
+    labelNames,
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [labels, value] of samples()) this.set(labels, value);
+    },
+  });
+}

@@ -1,0 +1,99 @@
+/**
+ * Where the control socket is. There may be a daemon in each network namespace, so the file is named after the
+ * namespace: the inode that `stat -L /proc/self/ns/net` shows.
+ */
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { TcpcryptError } from '../../errors.js';
+import * as libc from '../../kernel/libc.js';
+
+const DIRECTORY = '/run/tcpcrypt';
+/** Whoever is in this group may ask; where there is none, only root. */
+const GROUP = 'tcpcrypt';
+/** Clients that may wait to be accepted. */
+const BACKLOG = 16;
+/** The longest `sun_path`, without its zero (unix(7)). */
+const PATH_LIMIT = 107;
+
+export const defaultControlPath = (): string =>
+  `${DIRECTORY}/net-${statSync('/proc/self/ns/net', { bigint: true }).ino}.sock`;
+
+/**
+ * A listening socket at `path`, mode 0660 root:tcpcrypt, or 0600 without such a group. One that a daemon left
+ * behind when it was killed is replaced.
+ * @returns the descriptor; the caller owns it and the file
+ * @throws ERR_TCPCRYPT_SYSTEM when a daemon answers there
+ */
+export function openControlSocket(path: string, group: string = GROUP): number {
+  const address = unixAddress(path);
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  const fd = libc.socket(libc.AF_UNIX, libc.SOCK_STREAM | libc.SOCK_CLOEXEC | libc.SOCK_NONBLOCK, 0);
+  // Nobody may connect before the file has its owner.
+  const mask = process.umask(0o177);
+  try {
+    let result = libc.tryBind(fd, address);
+    if (result === -libc.EADDRINUSE && !lstatSync(path).isSocket())
+      throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+        detail: `control socket: ${path} is something else`,
+      });
+    if (result === -libc.EADDRINUSE && !answers(address)) {
+      unlinkSync(path);
+      result = libc.tryBind(fd, address);
+    }
+    if (result === -libc.EADDRINUSE)
+      throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
+        detail: `a daemon runs here already: "tcpcrypt status --control ${path}"`,
+      });
+    if (result !== 0) throw libc.systemError(`bind ${path}`, -result);
+    const gid = groupId(group);
+    if (gid !== undefined) {
+      chownSync(path, 0, gid);
+      chmodSync(path, 0o660);
+    }
+    libc.listen(fd, BACKLOG);
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  } finally {
+    process.umask(mask);
+  }
+}
+
+export function removeControlSocket(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Gone already.
+  }
+}
+
+/** Whether somebody listens; after kill -9 the file is still there, and nobody does. */
+function answers(address: Uint8Array): boolean {
+  const fd = libc.socket(libc.AF_UNIX, libc.SOCK_STREAM | libc.SOCK_CLOEXEC | libc.SOCK_NONBLOCK, 0);
+  const result = libc.tryConnect(fd, address);
+  libc.close(fd);
+  return result !== -libc.ECONNREFUSED;
+}
+
+/** `struct sockaddr_un`. */
+function unixAddress(path: string): Buffer {
+  const bytes = Buffer.from(path);
+  if (!path.startsWith('/') || bytes.length > PATH_LIMIT || bytes.includes(0))
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+      detail: `control socket: an absolute path of at most ${PATH_LIMIT} bytes: ${path}`,
+    });
+  const address = Buffer.alloc(2 + bytes.length + 1);
+  address.writeUInt16LE(libc.AF_UNIX);
+  bytes.copy(address, 2);
+  return address;
+}
+
+/** group(5); Node has no word for it. */
+export function groupId(name: string): number | undefined {
+  const line = readFileSync('/etc/group', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith(`${name}:`));
+  const id = line?.split(':')[2];
+  return id !== undefined && /^\d+$/.test(id) ? Number(id) : undefined;
+}
