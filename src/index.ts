@@ -4,6 +4,8 @@
  * `connect` and `createServer` look and feel like those of node:net. The kernel part must have been loaded once
  * by root (`tcpcrypt up`); without it connections are plain TCP, or refused in mode `required`.
  */
+export type { Authentication } from './auth/authenticate.js';
+export type { Peer } from './auth/mechanism.js';
 export { ERRORS, type ErrorCode, TcpcryptError } from './errors.js';
 export { AEADS, type AeadId, TEPS, type TepId } from './session/index.js';
 export { type ConnectOptions, connect } from './socket/connect.js';

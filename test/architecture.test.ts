@@ -28,7 +28,7 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
       ],
     },
     socket: {
-      folders: ['session', 'kernel'],
+      folders: ['session', 'kernel', 'auth'],
       packages: [
         'node:crypto',
         'node:dns',

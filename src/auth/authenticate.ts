@@ -42,14 +42,17 @@ export interface AuthenticableSocket extends Duplex {
   readonly peerAware?: boolean | undefined;
   readonly remoteAddress?: string | undefined;
   resetAndDestroy?(): unknown;
+  /** Called when authentication fails: nobody shall resume this session (RFC 8548 §3.5). */
+  flushResumption?(): unknown;
 }
 
-export interface AuthenticateOptions {
+/** What an end offers and demands; also the option `auth` of `connect` and `createServer`. */
+export interface Authentication {
   /** What we can prove and check, most preferred first. */
   readonly offer: readonly Mechanism[];
   /**
    * Whether the peer must prove who it is. Default: whether one of `offer` can check a proof. With `false` an
-   * unauthenticated peer is accepted.
+   * unauthenticated peer is accepted, and one that does not speak this protocol is not disturbed.
    */
   readonly require?: boolean;
   /**
@@ -59,7 +62,28 @@ export interface AuthenticateOptions {
   readonly agreed?: 'aware-bit' | 'by-protocol';
   /** Milliseconds for all of it; default 10,000. */
   readonly timeout?: number;
+}
+
+export interface AuthenticateOptions extends Authentication {
   readonly signal?: AbortSignal;
+}
+
+/** Whether the peer must prove who it is. */
+export const demandsProof = ({ offer, require }: Authentication): boolean =>
+  require ?? offer.some(({ canVerify }) => canVerify);
+
+/** What can be judged before there is a connection. @throws ERR_TCPCRYPT_ARGUMENT */
+export function checkAuthentication(options: Authentication): void {
+  const { offer, require, agreed, timeout = DEFAULT_TIMEOUT } = options;
+  check(Array.isArray(offer) && offer.length > 0, 'offer: at least one mechanism');
+  check(offer.length <= MECHANISM_LIMIT, 'offer: too many mechanisms');
+  check(new Set(offer.map(({ name }) => name)).size === offer.length, 'offer: a mechanism twice');
+  check(
+    require !== true || offer.some(({ canVerify }) => canVerify),
+    'require: no mechanism of the offer could check a proof',
+  );
+  check([undefined, 'aware-bit', 'by-protocol'].includes(agreed), `agreed: ${String(agreed)}`);
+  check(Number.isInteger(timeout) && timeout > 0 && timeout < 2 ** 31, `timeout: ${String(timeout)}`);
 }
 
 /**
@@ -79,8 +103,10 @@ export async function authenticate(
   let cleanUp = (): void => {};
   try {
     options.signal?.throwIfAborted();
+    checkAuthentication(options);
     const us = ourHello(socket, options);
     if ((options.agreed ?? 'aware-bit') === 'aware-bit' && socket.peerAware !== true) {
+      if (!us.demand) return undefined;
       throw new TcpcryptError('ERR_TCPCRYPT_AUTH_UNAWARE');
     }
     const messages = new MessageStream(socket);
@@ -100,7 +126,8 @@ export async function authenticate(
   }
 }
 
-function ourHello(socket: AuthenticableSocket, { offer, require }: AuthenticateOptions): Hello {
+function ourHello(socket: AuthenticableSocket, options: Authentication): Hello {
+  const { offer } = options;
   const { sessionId, role } = socket;
   if (role === undefined) throw new TcpcryptError('ERR_TCPCRYPT_NO_SESSION');
   check(sessionId.length > 0 && sessionId.length <= SESSION_ID_LIMIT, 'session ID');
@@ -111,14 +138,11 @@ function ourHello(socket: AuthenticableSocket, { offer, require }: AuthenticateO
       return { mechanism: MECHANISMS[name].id, canProve, canVerify, hint };
     });
   check(entries.length > 0, 'offer: no mechanism that could be used in this role');
-  check(entries.length <= MECHANISM_LIMIT, 'offer: too many mechanisms');
+  const demand = demandsProof(options);
   check(
-    new Set(entries.map(({ mechanism }) => mechanism)).size === entries.length,
-    'offer: a mechanism twice',
+    !demand || entries.some(({ canVerify }) => canVerify),
+    'require: nothing to check a proof in this role',
   );
-  const verifying = entries.some(({ canVerify }) => canVerify);
-  const demand = require ?? verifying;
-  check(!demand || verifying, 'require: no mechanism of the offer could check a proof');
   return { role, sessionId, demand, entries };
 }
 
@@ -232,6 +256,7 @@ async function reset(
     stream.release();
   }
   socket.on('error', () => {});
+  socket.flushResumption?.();
   if (socket.resetAndDestroy === undefined) socket.destroy();
   else socket.resetAndDestroy();
 }

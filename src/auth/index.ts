@@ -2,7 +2,12 @@
  * tcpcrypt/auth: who is at the other end of an encrypted connection. Which mechanism for which setting:
  * docs/authentication.md.
  */
-export { type AuthenticableSocket, type AuthenticateOptions, authenticate } from './authenticate.js';
+export {
+  type AuthenticableSocket,
+  type AuthenticateOptions,
+  type Authentication,
+  authenticate,
+} from './authenticate.js';
 export { BatchSigner, type BatchSignerOptions } from './batch-signer.js';
 export { type CertificateOptions, type CertificateTrust, certificate } from './certificate.js';
 export type { Authorities } from './certificate-chain.js';

@@ -1,14 +1,16 @@
 /**
  * A TCP connection whose ENO negotiation is over, encrypted or not, without the machinery of streams:
- * bytes in, bytes out, five call-backs. {@link Socket} makes a Duplex of it, the daemon's relay uses it as it is.
+ * bytes in, bytes out, six call-backs. {@link Socket} makes a Duplex of it, the daemon's relay uses it as it is.
  *
  *   new Channel(transport, …)            TCP is established, the ENO outcome known
- *     → onReady                          usable: the keys are there, or the connection is plain
+ *     → onSecure                         the keys are there (encrypted connections only)
+ *     → onReady                          usable: secure and, where wanted, authenticated; or plain
  *     → onData* → onEnd                  what the peer sent; onEnd only for an authenticated end (TC-37)
  *     → onClose(error?)                  always, once, last
  *   write, end, pause, resume, abort     at any time after onReady; abort also before
  */
 import type { Socket as TcpSocket } from 'node:net';
+import type { Peer } from '../auth/mechanism.js';
 import { ERRORS, type ErrorCode, TcpcryptError } from '../errors.js';
 import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
 import {
@@ -24,6 +26,7 @@ import {
   Session,
   type TepId,
 } from '../session/index.js';
+import { AuthenticationGate } from './authentication-gate.js';
 import type { Opened } from './dial.js';
 import type { Encryption, RekeyOptions, Resumption } from './options.js';
 import { RekeyClock } from './rekey-clock.js';
@@ -32,6 +35,8 @@ import { errorAtEnd, reset } from './transport.js';
 
 /** What of {@link Channel} its owner hears of. */
 export interface ChannelHandlers {
+  /** Nothing can be written yet. */
+  onSecure?(): void;
   onReady(): void;
   onData(data: Uint8Array): void;
   onEnd(): void;
@@ -43,6 +48,8 @@ export interface ChannelHandlers {
 export class Channel {
   readonly #transport: TcpSocket;
   readonly #handlers: ChannelHandlers;
+  /** What stands between us and our owner until the peer is authenticated. */
+  readonly #gate: AuthenticationGate | undefined;
   /** undefined: the connection is plain TCP. */
   readonly #session: Session | undefined;
   readonly #plainReason: ErrorCode | undefined;
@@ -82,12 +89,13 @@ export class Channel {
     this.#resumption = encryption.resumption;
     this.#rekey = encryption.rekey;
     this.#peer = opened?.peer ?? peerOfAddress(transport.remoteAddress ?? '');
-    this.#handlers = handlers;
+    if (encryption.auth !== undefined) this.#gate = new AuthenticationGate(this, handlers, encryption.auth);
+    this.#handlers = this.#gate ?? handlers;
     this.#fd = fd;
     transport.on('error', (error) => this.#fail(error));
     transport.on('close', () => this.#closed());
     transport.on('end', () => this.#handleEnd());
-    transport.on('drain', () => handlers.onDrain());
+    transport.on('drain', () => this.#handlers.onDrain());
 
     let attempt: ResumptionAttempt | undefined;
     let negotiated: Negotiated | Plain;
@@ -157,12 +165,19 @@ export class Channel {
   get peerAware(): boolean | undefined {
     return this.#session?.peerAware;
   }
+  /** Who the peer is, from onReady on; undefined where it proved nothing. */
+  get peer(): Peer | undefined {
+    return this.#gate?.peer;
+  }
   /** Bytes of application data. */
   get dataReceived(): number {
-    return this.#dataReceived;
+    return this.#dataReceived - (this.#gate?.received ?? 0);
   }
   get dataSent(): number {
-    return this.#dataSent;
+    return this.#dataSent - (this.#gate?.sent ?? 0);
+  }
+  get aborted(): boolean {
+    return this.#aborted;
   }
   /** Why the connection was aborted. */
   get error(): Error | undefined {
@@ -372,6 +387,7 @@ export class Channel {
   #becomeReady(): void {
     if (this.#transport.destroyed || this.#ready) return;
     this.#ready = true;
+    if (this.#session !== undefined) this.#handlers.onSecure?.();
     this.#handlers.onReady();
     if (this.#session === undefined) this.#transport.on('data', (chunk) => this.#handleData(chunk));
   }

@@ -1,4 +1,6 @@
 /** A connection in words, for logs and `--json`: the same names everywhere. */
+import { fingerprint } from '../auth/known-key.js';
+import type { Peer } from '../auth/mechanism.js';
 import type { ErrorCode } from '../errors.js';
 import { AEADS, type AeadId, TEPS, type TepId } from '../session/index.js';
 
@@ -12,6 +14,14 @@ export interface Describable {
   readonly resumed: boolean;
   readonly peerAware: boolean | undefined;
   readonly transcript: Uint8Array | undefined;
+  readonly peer: Peer | undefined;
+}
+
+export interface PeerDescription {
+  readonly mechanism: string;
+  readonly name: string;
+  /** Of the host key, as "SHA256:…"; or of the certificate, hexadecimal. */
+  readonly fingerprint?: string;
 }
 
 export interface ConnectionDescription {
@@ -30,11 +40,13 @@ export interface ConnectionDescription {
   /** Hexadecimal. Not secret (RFC 8547 §5.1). */
   readonly sessionId?: string;
   readonly transcript?: string;
+  /** Who the peer has proved to be. */
+  readonly peer?: PeerDescription;
 }
 
 /** @param sessionId as the connection has it; absent before 'secure' */
 export function describe(connection: Describable, sessionId: Uint8Array | undefined): ConnectionDescription {
-  const { encrypted, plainReason, role, tep, cipher, resumed, peerAware, transcript } = connection;
+  const { encrypted, plainReason, role, tep, cipher, resumed, peerAware, transcript, peer } = connection;
   if (!encrypted) return plainReason === undefined ? { encrypted } : { encrypted, plainReason };
   return {
     encrypted,
@@ -45,7 +57,13 @@ export function describe(connection: Describable, sessionId: Uint8Array | undefi
     ...(peerAware === undefined ? {} : { peerAware }),
     ...(sessionId === undefined ? {} : { sessionId: hex(sessionId) }),
     ...(transcript === undefined ? {} : { transcript: hex(transcript) }),
+    ...(peer === undefined ? {} : { peer: describePeer(peer) }),
   };
+}
+
+export function describePeer({ mechanism, name, key, certificate }: Peer): PeerDescription {
+  const print = key === undefined ? certificate?.fingerprint256 : fingerprint(key);
+  return { mechanism, name, ...(print === undefined ? {} : { fingerprint: print }) };
 }
 
 export const hex = (bytes: Uint8Array): string =>

@@ -1,4 +1,5 @@
 /** What a connection may be told about encryption, with its defaults; shared by library and daemon. */
+import { type Authentication, checkAuthentication, demandsProof } from '../auth/authenticate.js';
 import { TcpcryptError } from '../errors.js';
 import {
   type AeadId,
@@ -44,12 +45,17 @@ export interface EncryptionOptions {
    * (the b bit, RFC 8547 §4.3). Towards a listener such a connection is plain.
    */
   readonly role?: 'A' | 'B';
-  /** The application knows of encryption (the a bit, RFC 8547 §4.2). Default false. */
+  /** The application knows of encryption (the a bit, RFC 8547 §4.2). Default: whether there is `auth`. */
   readonly aware?: boolean;
   /** Encrypt only if the peer's application is aware as well; otherwise the connection is plain, or refused. */
   readonly mandatoryAware?: boolean;
   /** When to move to new keys by ourselves; the peer's wishes are always followed. */
   readonly rekey?: RekeyOptions;
+  /**
+   * Who we are, and who the peer must be: proved before a byte of the application is sent or delivered, on every
+   * connection, also on resumed ones (docs/authentication.md). Where a proof is demanded, the mode is `required`.
+   */
+  readonly auth?: Authentication;
 }
 
 /** RFC 8548 §3.8, §3.9. */
@@ -94,6 +100,7 @@ export interface Encryption {
   readonly aware: boolean;
   readonly mandatoryAware: boolean;
   readonly rekey: RekeyOptions;
+  readonly auth: Authentication | undefined;
 }
 
 /** Tuned by us, not by the RFCs. */
@@ -106,8 +113,10 @@ export const PORTION = 4 * MAX_FRAME_DATA;
 
 /** Fills in the defaults. @throws ERR_TCPCRYPT_ARGUMENT */
 export function encryption(options: EncryptionOptions): Encryption {
-  const mode = options.mode ?? 'opportunistic';
-  check(mode === 'opportunistic' || mode === 'required', `mode: ${String(mode)}`);
+  const { auth, mode: wish = 'opportunistic' } = options;
+  check(wish === 'opportunistic' || wish === 'required', `mode: ${String(wish)}`);
+  if (auth !== undefined) checkAuthentication(auth);
+  const mode = auth !== undefined && demandsProof(auth) ? 'required' : wish;
   const teps = options.teps ?? DEFAULT_TEPS;
   check(teps.length > 0 && teps.every(isTepId) && isSet(teps), `teps: ${String(teps)}`);
   const ciphers = options.ciphers ?? DEFAULT_CIPHERS;
@@ -120,7 +129,11 @@ export function encryption(options: EncryptionOptions): Encryption {
   check(isInteger(keyLifetime, 0, MAX_KEY_LIFETIME), `keyLifetime: ${String(keyLifetime)}`);
   const keyPairs = keyLifetime > 0 ? new SharedKeyPairs(keyLifetime, handshakeTimeout) : undefined;
   check(role === 'A' || role === 'B', `role: ${String(role)}`);
-  const { aware = false, mandatoryAware = false, rekey = {} } = options;
+  const { aware = auth !== undefined, mandatoryAware = false, rekey = {} } = options;
+  check(
+    auth === undefined || aware || auth.agreed === 'by-protocol',
+    'aware: false, and auth is agreed by the aware bit',
+  );
   const { afterBytes = 1, afterTime = 1, keepAlive = 1 } = rekey;
   check(isInteger(afterBytes, 1, Number.MAX_SAFE_INTEGER), `rekey.afterBytes: ${String(afterBytes)}`);
   check(isInteger(afterTime, 1, 2 ** 31 - 1), `rekey.afterTime: ${String(afterTime)}`);
@@ -138,6 +151,7 @@ export function encryption(options: EncryptionOptions): Encryption {
     aware,
     mandatoryAware,
     rekey,
+    auth,
   };
 }
 

@@ -45,7 +45,8 @@ type ListenWord = ListenOptions | number | string | (() => void) | undefined;
 /**
  * Waits for connections. Events:
  *   'listening', 'close', 'error', 'drop'  as net.Server
- *   'connection' (socket)          a connection that is ready: encrypted, or plain in mode `opportunistic`
+ *   'connection' (socket)          a connection that is ready: encrypted and, with the option `auth`, authenticated;
+ *                                  or plain in mode `opportunistic`
  *   'clientError' (error, socket)  a connection that failed before it was ready; it is already reset
  */
 export class Server extends EventEmitter {

@@ -4,7 +4,8 @@
  * Events beyond those of stream.Duplex:
  *   'connect'  the TCP handshake is over; `encrypted` tells what ENO came to
  *   'secure'   the key exchange is over: `sessionId`, `cipher` are there (encrypted connections only)
- *   'ready'    data can flow: right after 'secure', or after 'connect' when the connection is plain
+ *   'authenticated' (peer)   the peer has proved who it is: `peer` (with the option `auth` only)
+ *   'ready'    data can flow: right after 'secure' and 'authenticated', or after 'connect' when it is plain
  *   'timeout'  idle for as long as setTimeout said
  *   'lookup', 'connectionAttempt', 'connectionAttemptFailed', 'close' (hadError)   as net.Socket
  *
@@ -13,6 +14,7 @@
  */
 import type { AddressInfo, Socket as TcpSocket } from 'node:net';
 import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
+import type { Peer } from '../auth/mechanism.js';
 import type { ErrorCode } from '../errors.js';
 import { TcpcryptError } from '../errors.js';
 import type { EnoOutcome } from '../kernel/eno-socket.js';
@@ -103,6 +105,10 @@ export class Socket extends Duplex {
   /** The peer's application-aware bit (RFC 8547 §4.2). */
   get peerAware(): boolean | undefined {
     return this.#channel?.peerAware;
+  }
+  /** Who is at the other end, and by which mechanism we know; undefined before 'authenticated', and without `auth`. */
+  get peer(): Peer | undefined {
+    return this.#channel?.peer;
   }
 
   /** True until 'connect'. */
@@ -227,6 +233,9 @@ export class Socket extends Duplex {
       this.#watchIdleness(transport);
     }
     const handlers: ChannelHandlers = {
+      onSecure: () => {
+        this.emit('secure');
+      },
       onReady: () => this.#becomeReady(),
       onData: (data) => {
         if (!this.push(data)) this.#channel?.pause();
@@ -281,8 +290,9 @@ export class Socket extends Duplex {
   }
 
   #becomeReady(): void {
+    if (this.destroyed) return;
     this.#ready = true;
-    if (this.encrypted) this.emit('secure');
+    if (this.peer !== undefined) this.emit('authenticated', this.peer);
     if (!this.destroyed) this.emit('ready');
     const { write, final } = this.#waiting;
     if (write !== undefined) {

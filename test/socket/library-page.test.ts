@@ -23,7 +23,8 @@ const examples = new Map(
 describe('docs/library.md', () => {
   test('every example has a name, and runs below', () => {
     assert.equal(examples.size, page.split('```js').length - 1);
-    assert.deepEqual([...examples.keys()], ['server.mjs', 'client.mjs', 'required.mjs', 'patience.mjs']);
+    const names = ['server.mjs', 'client.mjs', 'required.mjs', 'authenticated.mjs', 'patience.mjs'];
+    assert.deepEqual([...examples.keys()], names);
   });
 
   test('the codes it names exist', () => {
@@ -77,6 +78,12 @@ describe('docs/library.md', () => {
       const { stdout: nothing, stderr } = await stranger.run(process.execPath, program);
       assert.equal(nothing.length, 0);
       assert.match(stderr, /^ERR_TCPCRYPT_KERNEL_ABSENT .*run "tcpcrypt up" as root/);
+    });
+
+    test('only with whom you know', { timeout: 20_000 }, async () => {
+      const program = [join(directory, 'authenticated.mjs')];
+      const { code, stdout, stderr } = await host.run(process.execPath, program);
+      assert.deepEqual([code, stdout.toString(), stderr], [0, 'hello replica\n', '']);
     });
 
     test('waiting no longer than needed', { timeout: 20_000 }, async () => {

@@ -25,27 +25,31 @@ export type Change = (chunk: Buffer, from: 'client' | 'server', ids: readonly Bu
 export async function manInTheMiddle(
   target: number,
   change: Change = (chunk) => chunk,
-  { host, listen }: { readonly host?: string; readonly listen?: At } = {},
+  { host, listen, aware }: { readonly host?: string; readonly listen?: At; readonly aware?: boolean } = {},
 ): Promise<ManInTheMiddle> {
   const heard: Recorded = { fromClient: [], fromServer: [] };
   const sessionIds: Buffer[] = [];
-  const { server, port } = await listening((toClient) => {
-    toClient.on('error', () => {});
-    connected(target, host).then(
-      (toServer) => {
-        sessionIds.push(toClient.sessionId, toServer.sessionId);
-        glue(toClient, toServer, (chunk) => {
-          heard.fromClient.push(chunk);
-          return change(chunk, 'client', sessionIds);
-        });
-        glue(toServer, toClient, (chunk) => {
-          heard.fromServer.push(chunk);
-          return change(chunk, 'server', sessionIds);
-        });
-      },
-      () => toClient.resetAndDestroy(),
-    );
-  }, listen);
+  const { server, port } = await listening(
+    (toClient) => {
+      toClient.on('error', () => {});
+      connected(target, host, aware).then(
+        (toServer) => {
+          sessionIds.push(toClient.sessionId, toServer.sessionId);
+          glue(toClient, toServer, (chunk) => {
+            heard.fromClient.push(chunk);
+            return change(chunk, 'client', sessionIds);
+          });
+          glue(toServer, toClient, (chunk) => {
+            heard.fromServer.push(chunk);
+            return change(chunk, 'server', sessionIds);
+          });
+        },
+        () => toClient.resetAndDestroy(),
+      );
+    },
+    listen,
+    aware,
+  );
   return { port, server, heard, sessionIds };
 }
 

@@ -63,8 +63,9 @@ export interface At {
 export function listening(
   listener: (socket: Socket) => void,
   at: At = { host: '127.0.0.1', port: 0 },
+  aware = false,
 ): Promise<{ server: Server; port: number }> {
-  const server = createServer({ mode: 'required', allowHalfOpen: true }, listener);
+  const server = createServer({ mode: 'required', allowHalfOpen: true, aware }, listener);
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(at.port, at.host, () => {
@@ -74,9 +75,9 @@ export function listening(
   });
 }
 
-export function connected(port: number, host = '127.0.0.1'): Promise<Socket> {
+export function connected(port: number, host = '127.0.0.1', aware = false): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ port, host, mode: 'required', allowHalfOpen: true });
+    const socket = connect({ port, host, mode: 'required', allowHalfOpen: true, aware });
     socket.once('error', reject);
     socket.once('ready', () => {
       socket.off('error', reject);
