@@ -3,9 +3,11 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { pino } from 'pino';
 import { Control } from '../daemon/control/control.js';
 import { type MetricsPlace, metricsPlace } from '../daemon/control/metrics.js';
-import { defaultControlPath, openControlSocket, removeControlSocket } from '../daemon/control/place.js';
+import { defaultControlPath, openControlSocket, removeSocketScript } from '../daemon/control/place.js';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
+import { leaveRoot } from '../daemon/least-privilege.js';
 import { TcpcryptError } from '../errors.js';
+import { Guard } from '../kernel/guard.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { addNegotiationFlags, type NegotiationFlags, negotiationOptions } from './encryption-flags.js';
 
@@ -17,6 +19,7 @@ interface Flags extends NegotiationFlags {
   readonly pins?: string;
   readonly control?: string;
   readonly metrics?: MetricsPlace;
+  readonly user?: string;
 }
 
 export function register(program: Command): void {
@@ -32,11 +35,12 @@ export function register(program: Command): void {
       'serve Prometheus metrics: a loopback address with port (127.0.0.1:9569), or the path of a socket',
       metricsPlace,
     )
+    .option('--user <name>', 'who to be once everything is set up (default: tcpcrypt, or else nobody)')
     .option('--log-level <level>', 'error, info or debug', 'info')
     .addHelpText(
       'after',
       `
-Needs root, and "tcpcrypt up" before it. Logs JSON lines on stdout; a line with "event":"ready" says that it works.
+Needs root to begin with, and "tcpcrypt up" before it. Goes on as another user, with CAP_NET_ADMIN only. Logs JSON lines on stdout; a line with "event":"ready" says that it works.
 SIGUSR2 makes it log what it has in hand, and counters.
 Stop it with SIGTERM or Ctrl-C. However it ends, no firewall rule stays behind and new connections are plain TCP.`,
     )
@@ -48,6 +52,7 @@ async function run(flags: Flags): Promise<void> {
   let stopping = false;
   let daemon: Daemon | undefined;
   let control: Control | undefined;
+  let user: string;
   const controlPath = flags.control ?? defaultControlPath();
   // One daemon at a time in a network namespace: it would take the other's rules for leftovers.
   if (lockNamespace('daemon') === undefined)
@@ -55,13 +60,15 @@ async function run(flags: Flags): Promise<void> {
       detail: 'a daemon runs already in this network namespace: see "tcpcrypt status"',
     });
   const controlFd = openControlSocket(controlPath);
+  // Whoever is not root any more cannot remove it.
+  const cleaner = new Guard(removeSocketScript(controlPath));
   const stop = async (reason: string, exitCode: number): Promise<void> => {
     if (stopping) return;
     stopping = true;
     logger.info({ event: 'stopping', reason }, 'stopping');
     await daemon?.stop(flags.drain * 1000);
     control?.close();
-    removeControlSocket(controlPath);
+    await cleaner.run();
     logger.info({ event: 'stopped', ...daemon?.status }, 'stopped');
     process.exit(exitCode);
   };
@@ -81,9 +88,11 @@ async function run(flags: Flags): Promise<void> {
       fd: controlFd,
       ...(flags.metrics === undefined ? {} : { metrics: flags.metrics }),
     });
+    user = leaveRoot(flags.user);
   } catch (error) {
+    control?.close();
     await daemon?.stop(0);
-    removeControlSocket(controlPath);
+    await cleaner.run();
     throw error;
   }
   // A mistake of ours must not leave connections hanging: they are reset, and new ones are plain TCP.
@@ -94,7 +103,7 @@ async function run(flags: Flags): Promise<void> {
   process.on('SIGUSR2', () => logger.info({ event: 'status', ...daemon?.status }, 'status'));
   process.on('SIGTERM', () => void stop('SIGTERM', 0));
   process.on('SIGINT', () => void stop('SIGINT', 0));
-  logger.info({ event: 'ready' }, 'ready');
+  logger.info({ event: 'ready', user }, 'ready');
 }
 
 function parsePorts(text: string): number[] {

@@ -73,6 +73,9 @@ const c = {
   eventfd: libc.func('int eventfd(unsigned int, int)'),
   flock: libc.func('int flock(int, int)'),
   write: libc.func('int64_t write(int, const void *, size_t)'),
+  prctl: libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)'),
+  capset: libc.func('int capset(void *, const void *)'),
+  seccomp: libc.func('long syscall(long, unsigned int, unsigned int, const void *)'),
   mount: libc.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
   umount: libc.func('int umount2(const char *, int)'),
 };
@@ -188,6 +191,38 @@ export function waitReadable(fds: readonly number[]): Promise<void> {
 export const tryLock = (fd: number): number => {
   const LOCK_EX_NB = 2 | 4;
   return c.flock(fd, LOCK_EX_NB) < 0 ? -koffi.errno() : 0;
+};
+
+/** `prctl(2)`; returns what the call returns. */
+export const prctl = (option: number, ...values: readonly number[]): number => {
+  const [a = 0, b = 0, c2 = 0, d = 0] = values;
+  return check(`prctl(${option})`, c.prctl(option, a, b, c2, d));
+};
+
+/** `capset(2)` of this thread: these capabilities, by number, are permitted, effective and inheritable. */
+export const capset = (capabilities: readonly number[]): void => {
+  const LINUX_CAPABILITY_VERSION_3 = 0x20080522;
+  const header = Buffer.alloc(8);
+  header.writeUInt32LE(LINUX_CAPABILITY_VERSION_3);
+  const sets = Buffer.alloc(24);
+  for (const capability of capabilities)
+    for (let set = 0; set < 3; set++) {
+      const at = (capability >= 32 ? 12 : 0) + set * 4;
+      sets.writeUInt32LE((sets.readUInt32LE(at) | (1 << (capability % 32))) >>> 0, at);
+    }
+  check('capset', c.capset(header, sets));
+};
+
+/** `seccomp(2)`, which the C library has no function for, with one `struct sock_fprog`; returns 0 or -errno. */
+export const trySeccomp = (number: number, operation: number, flags: number, program: Uint8Array): number => {
+  const instructions = koffi.alloc('uint8_t', program.length);
+  new Uint8Array(koffi.view(instructions, program.length)).set(program);
+  const fprog = Buffer.alloc(16);
+  fprog.writeUInt16LE(program.length / 8);
+  fprog.writeBigUInt64LE(koffi.address(instructions), 8);
+  const result = Number(c.seccomp(number, operation, flags, fprog)) < 0 ? -koffi.errno() : 0;
+  koffi.free(instructions);
+  return result;
 };
 
 /** `mount(2)` without flags. */

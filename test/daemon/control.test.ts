@@ -224,7 +224,7 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.equal(JSON.parse(third).error.code, 'ERR_TCPCRYPT_ARGUMENT');
   });
 
-  test('without a daemon: exit code 3; a socket that kill -9 left behind is no obstacle', async () => {
+  test('without a daemon: exit code 3; a socket that was left behind is no obstacle', async () => {
     const dave = pair.lab.host('dave');
     const asked = await tcpcrypt(dave, 'status', '--json');
     assert.equal(asked.code, 3);
@@ -235,6 +235,10 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     const killed = await DaemonProcess.start(dave, pins, flags);
     assert.equal((await tcpcrypt(dave, 'status', ...flags)).code, 0);
     await killed.stop('SIGKILL');
+    await eventually(() => assert.ok(!existsSync(control)));
+    assert.equal((await tcpcrypt(dave, 'status', ...flags)).code, 3);
+    // As after a power failure, with nobody to clean up.
+    await dave.run(...python(`import socket; socket.socket(socket.AF_UNIX).bind('${control}')`));
     assert.ok(existsSync(control));
     assert.equal((await tcpcrypt(dave, 'status', ...flags)).code, 3);
     const next = await DaemonProcess.start(dave, pins, flags);

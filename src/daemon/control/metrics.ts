@@ -6,6 +6,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { TcpcryptError } from '../../errors.js';
 import type { Direction } from '../connection-log.js';
 import type { Daemon } from '../daemon.js';
+import { openControlSocket } from './place.js';
 import { census } from './report.js';
 
 const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
@@ -49,7 +50,8 @@ export async function serveMetrics(daemon: Daemon, place: MetricsPlace): Promise
     },
   );
   server.maxConnections = CLIENTS_LIMIT;
-  server.listen(place);
+  // The same permissions as the control socket; what is left of it at the end, the next start replaces.
+  server.listen('path' in place ? { fd: openControlSocket(place.path) } : place);
   try {
     await once(server, 'listening');
   } catch (cause) {

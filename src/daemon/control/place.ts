@@ -60,13 +60,11 @@ export function openControlSocket(path: string, group: string = GROUP): number {
   }
 }
 
-export function removeControlSocket(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // Gone already.
-  }
-}
+/** For a guard: POSIX sh that removes it. */
+export const removeSocketScript = (path: string): string =>
+  `[ ! -S ${shellWord(path)} ] || rm -f -- ${shellWord(path)}`;
+
+const shellWord = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** Whether somebody listens; after kill -9 the file is still there, and nobody does. */
 function answers(address: Uint8Array): boolean {

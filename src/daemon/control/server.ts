@@ -59,7 +59,8 @@ export class ControlServer {
       // Too long a line; or the client has gone in the middle.
       if (!client.destroyed) client.write(`${JSON.stringify(failure(error))}\n`);
     }
-    client.end();
+    // Whoever still writes is not waited for.
+    client.end(() => client.destroy());
   }
 
   async #answer(client: Socket, line: string): Promise<void> {

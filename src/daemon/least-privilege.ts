@@ -1,0 +1,36 @@
+/**
+ * What the daemon keeps of root's powers once everything is set up:
+ *
+ *   CAP_NET_ADMIN         NFQUEUE verdicts, packet marks, transparent sockets, its own firewall rules
+ *   CAP_NET_BIND_SERVICE  ports below 1024, in the name of clients that have such
+ *
+ * The pinned BPF maps are open already, and an open map may be written to. The guards that clean up after the daemon
+ * were started before, and stay root: they are shells with a fixed text that wait for the end of a pipe.
+ */
+import { TcpcryptError } from '../errors.js';
+import { becomeUser, CAP, findUser } from '../kernel/privileges.js';
+
+/** The daemon's own user, where the machine has one. */
+const USER = 'tcpcrypt';
+/** Otherwise; what else runs as this user has no way into the daemon's memory. */
+const FALLBACK = 'nobody';
+/** Stay root, for those who must. */
+const ROOT = 'root';
+
+/**
+ * @param name a user, by name or number; "root": stay as we are
+ * @returns as whom the daemon goes on
+ * @throws ERR_TCPCRYPT_ARGUMENT when there is no such user
+ */
+export function leaveRoot(name?: string): string {
+  if (process.geteuid?.() !== 0) return String(process.geteuid?.());
+  if (name === ROOT || name === '0') return ROOT;
+  const wanted = name ?? (findUser(USER) === undefined ? FALLBACK : USER);
+  const user = findUser(wanted);
+  if (user === undefined)
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+      detail: `there is no user ${wanted}: useradd --system --no-create-home ${USER}, or name another with --user`,
+    });
+  becomeUser(user, [CAP.NET_ADMIN, CAP.NET_BIND_SERVICE]);
+  return wanted;
+}
