@@ -13,9 +13,11 @@ import {
   EINVAL,
   ENOPROTOOPT,
   IPPROTO_TCP,
+  SO_OOBINLINE,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
+  SOL_SOCKET,
   setsockopt,
   socket,
   systemError,
@@ -107,6 +109,8 @@ export function openEnoSocket(family: 4 | 6, offer: EnoOffer): number {
   if (process.platform !== 'linux') throw new TcpcryptError('ERR_TCPCRYPT_PLATFORM');
   const fd = socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   try {
+    // TCP's urgent pointer is not authentic: it must not take a byte out of the stream (RFC 8547 §5).
+    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     set(fd, TCP_ENO.RAW, offer.contents, 'contents of the ENO option');
     if (offer.synTries !== undefined) set(fd, TCP_ENO.SYN_TRIES, offer.synTries, 'synTries');
     if (offer.mandatoryAware) set(fd, TCP_ENO.AA_MANDATORY, 1, 'mandatoryAware');

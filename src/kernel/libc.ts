@@ -26,6 +26,7 @@ export const SOL_SOCKET = 1;
 export const IPPROTO_TCP = 6;
 export const SOL_IPV6 = 41;
 export const SO_REUSEADDR = 2;
+export const SO_OOBINLINE = 10;
 export const SO_ERROR = 4;
 export const SO_RCVBUF = 8;
 export const SO_LINGER = 13;
