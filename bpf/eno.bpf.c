@@ -10,6 +10,7 @@
  *     eno_handshake.h   call-backs of the TCP handshake
  *     eno_sockopt.h     setsockopt and getsockopt
  *     eno_true_peer.h   getpeername behind the relay
+ *     eno_carried.h     the session ID of connections that the daemon carries
  *
  * What cannot be done from here, or is not done yet:
  *
@@ -48,7 +49,7 @@ int eno_sockops(struct bpf_sock_ops *ctx)
 		eno_segment_received(ctx);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		eno_listener_closed(ctx);
+		eno_state_changed(ctx);
 		break;
 	}
 	return PASS;

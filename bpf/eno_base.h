@@ -14,6 +14,7 @@
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_ACK 0x10
 
+#define AF_INET6 10
 #define SOL_SOCKET 1
 #define SO_MARK 36
 #define IPPROTO_TCP 6

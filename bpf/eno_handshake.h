@@ -18,6 +18,7 @@
 #include "eno_state.h"
 #include "eno_listener.h"
 #include "eno_resume.h"
+#include "eno_carried.h"
 
 #define WRITE BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG
 #define PARSE BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG
@@ -44,11 +45,12 @@ static __always_inline void eno_connect(struct bpf_sock_ops *ctx)
 {
 	struct eno_socket *e = eno_of(ctx->sk);
 
+	eno_carried_forget(ctx);
 	if (!e)
 		return;
 	__builtin_memset(&e->now, 0, sizeof(e->now)); /* of an earlier connection of this socket */
 	__builtin_memset(e->session_id, 0, sizeof(e->session_id));
-	if (!e->set.offer.contents.length)
+	if (!eno_is_raw(e))
 		return;
 	e->now.phase = TCP_ENO_PHASE_OFFERED;
 	eno_call_me(ctx, e, WRITE);
@@ -193,7 +195,7 @@ static __always_inline void eno_listen(struct bpf_sock_ops *ctx)
 	struct eno_socket *e = eno_of(ctx->sk);
 	__u64 cookie;
 
-	if (!e || !e->set.offer.contents.length)
+	if (!eno_is_raw(e))
 		return;
 	__builtin_memset(&e->now, 0, sizeof(e->now));
 	__builtin_memset(e->session_id, 0, sizeof(e->session_id));
@@ -206,11 +208,8 @@ static __always_inline void eno_listen(struct bpf_sock_ops *ctx)
 
 static __always_inline void eno_listener_closed(struct bpf_sock_ops *ctx)
 {
-	__u64 cookie;
+	__u64 cookie = bpf_get_socket_cookie(ctx);
 
-	if (ctx->args[0] != BPF_TCP_LISTEN || !eno_of(ctx->sk))
-		return;
-	cookie = bpf_get_socket_cookie(ctx);
 	bpf_map_delete_elem(&eno_listeners, &cookie);
 }
 
@@ -332,20 +331,38 @@ static __always_inline void eno_active_opened(struct bpf_sock_ops *ctx)
 {
 	struct eno_socket *e = eno_of(ctx->sk);
 
-	if (e && e->now.phase == TCP_ENO_PHASE_OFFERED)
-		eno_active_established(ctx, e);
+	if (eno_is_raw(e)) {
+		if (e->now.phase == TCP_ENO_PHASE_OFFERED)
+			eno_active_established(ctx, e);
+		return;
+	}
+	e = eno_carried_connected(ctx);
+	if (e)
+		eno_call_me(ctx, e, STATE);
 }
 
 static __always_inline void eno_passive_opened(struct bpf_sock_ops *ctx)
 {
 	struct eno_socket *e = eno_of(ctx->sk);
 
-	if (!e)
-		return;
-	if (e->now.phase == TCP_ENO_PHASE_LISTEN)
+	if (!eno_is_raw(e))
+		eno_carried_accepted(ctx);
+	else if (e->now.phase == TCP_ENO_PHASE_LISTEN)
 		eno_accepted(ctx, e);
 	else if (e->now.phase == TCP_ENO_PHASE_OFFERED)
 		eno_crossed(ctx, e);
+}
+
+static __always_inline void eno_state_changed(struct bpf_sock_ops *ctx)
+{
+	struct eno_socket *e = eno_of(ctx->sk);
+
+	if (!e)
+		return;
+	if (!eno_is_raw(e))
+		eno_carried_state(ctx, e);
+	else if (ctx->args[0] == BPF_TCP_LISTEN)
+		eno_listener_closed(ctx);
 }
 
 static __always_inline void eno_header_length(struct bpf_sock_ops *ctx)

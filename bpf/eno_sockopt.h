@@ -8,7 +8,7 @@
 #ifndef ENO_SOCKOPT_H
 #define ENO_SOCKOPT_H
 
-#include "eno_state.h"
+#include "eno_carried.h"
 
 static __always_inline bool eno_is_ours(struct bpf_sockopt *ctx)
 {
@@ -26,18 +26,6 @@ static __always_inline int eno_set_done(struct bpf_sockopt *ctx, int error)
 	if (error)
 		bpf_set_retval(-error);
 	return PASS;
-}
-
-static __always_inline struct eno_socket *eno_create(struct bpf_sock *sk)
-{
-	struct eno_socket *e = eno_of(sk);
-
-	if (e)
-		return e;
-	e = bpf_sk_storage_get(&eno_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (e)
-		e->set.syn_tries = TCP_ENO_SYN_TRIES_DEFAULT;
-	return e;
 }
 
 /* At most `max` bytes of the caller's; the number of bytes, or -1. */
@@ -238,40 +226,78 @@ static __always_inline void eno_answer_int(struct eno_answer *a, __u32 value)
 	__builtin_memcpy(a->bytes, &value, sizeof(value));
 }
 
-/* Options about the outcome of the negotiation. */
-static __always_inline void eno_answer_outcome(int name, struct eno_socket *e, struct eno_answer *a)
+/* The option is about the outcome of a negotiation. */
+static __always_inline void eno_answer_outcome(int name, const struct tcp_eno_state *now, const __u8 *session_id,
+					       struct eno_answer *a)
 {
-	if (e->now.phase != TCP_ENO_PHASE_ENCRYPTING) {
-		a->error = e->now.phase == TCP_ENO_PHASE_PLAIN || !e->set.offer.contents.length ? EINVAL : ENOTCONN;
+	if (now->phase != TCP_ENO_PHASE_ENCRYPTING) {
+		a->error = now->phase == TCP_ENO_PHASE_PLAIN ? EINVAL : ENOTCONN;
 		return;
 	}
 	switch (name) {
 	case TCP_ENO_NEGTEP:
-		eno_answer_int(a, e->now.tep);
+		eno_answer_int(a, now->tep);
 		return;
 	case TCP_ENO_PEER_GOPT:
-		eno_answer_int(a, e->now.peer_gopt);
+		eno_answer_int(a, now->peer_gopt);
 		return;
 	case TCP_ENO_ROLE:
-		eno_answer_int(a, e->now.role);
+		eno_answer_int(a, now->role);
 		return;
 	case TCP_ENO_TRANSCRIPT:
-		a->length = e->now.transcript_length;
-		__builtin_memcpy(a->bytes, e->now.transcript, sizeof(e->now.transcript));
+		a->length = now->transcript_length;
+		__builtin_memcpy(a->bytes, now->transcript, sizeof(now->transcript));
 		return;
 	}
-	if (!e->now.sessid_length) {
+	if (!now->sessid_length) {
 		a->error = ENOTCONN; /* API-12: never an empty ID */
 		return;
 	}
 	if (name == TCP_ENO_SESSID) {
-		a->length = e->now.sessid_length;
-		__builtin_memcpy(a->bytes, e->session_id, sizeof(e->session_id));
+		a->length = now->sessid_length;
+		__builtin_memcpy(a->bytes, session_id, TCP_ENO_SESSID_MAX);
 	} else {
-		a->length = e->now.sessid_length + 1;
-		a->bytes[0] = name == TCP_ENO_SELF_NAME ? e->now.role : !e->now.role;
-		__builtin_memcpy(a->bytes + 1, e->session_id, sizeof(e->session_id));
+		a->length = now->sessid_length + 1;
+		a->bytes[0] = name == TCP_ENO_SELF_NAME ? now->role : !now->role;
+		__builtin_memcpy(a->bytes + 1, session_id, TCP_ENO_SESSID_MAX);
 	}
+}
+
+static __always_inline void eno_answer_state(const struct tcp_eno_state *now, struct eno_answer *a)
+{
+	a->length = sizeof(*now);
+	__builtin_memcpy(a->bytes, now, sizeof(*now));
+}
+
+static __always_inline void eno_answer_about(int name, const struct tcp_eno_state *now, const __u8 *session_id,
+					     struct eno_answer *a)
+{
+	if (name == TCP_ENO_STATE)
+		eno_answer_state(now, a);
+	else
+		eno_answer_outcome(name, now, session_id, a);
+}
+
+/* What became of the negotiation: by the socket itself, or else by the daemon that carries its connection. */
+static __always_inline void eno_answer_negotiation(struct bpf_sockopt *ctx, struct eno_socket *e, struct eno_answer *a)
+{
+	struct eno_tuple key = {};
+	struct eno_carried *c;
+
+	if (eno_is_raw(e) || (e && e->now.phase)) {
+		eno_answer_about(ctx->optname, &e->now, e->session_id, a);
+		return;
+	}
+	eno_tuple_of(ctx->sk, bpf_get_netns_cookie(ctx), &key);
+	c = bpf_map_lookup_elem(&eno_carried, &key);
+	if (c && c->opener == ENO_ACTIVE)
+		eno_answer_about(ctx->optname, &c->now, c->session_id, a);
+	else if (ctx->optname == TCP_ENO_STATE && e)
+		eno_answer_state(&e->now, a);
+	else if (ctx->optname != TCP_ENO_STATE && (ctx->sk->state == BPF_TCP_CLOSE || ctx->sk->state == BPF_TCP_SYN_SENT))
+		a->error = ENOTCONN;
+	else
+		a->error = EINVAL; /* nobody has asked for ENO */
 }
 
 static __always_inline int eno_get_done(struct bpf_sockopt *ctx, struct eno_answer *a)
@@ -331,14 +357,6 @@ static __always_inline int eno_getsockopt(struct bpf_sockopt *ctx)
 		eno_answer_int(&answer, e ? e->set.syn_tries : TCP_ENO_SYN_TRIES_DEFAULT);
 		break;
 	case TCP_ENO_STATE:
-		if (!e) {
-			answer.error = EINVAL;
-			break;
-		}
-		answer.length = sizeof(e->now);
-		__builtin_memcpy(answer.bytes, &e->now, sizeof(e->now));
-		answer.bytes[__builtin_offsetof(struct tcp_eno_state, syn_tries)] = e->set.syn_tries;
-		break;
 	case TCP_ENO_SESSID:
 	case TCP_ENO_NEGTEP:
 	case TCP_ENO_PEER_GOPT:
@@ -346,10 +364,9 @@ static __always_inline int eno_getsockopt(struct bpf_sockopt *ctx)
 	case TCP_ENO_SELF_NAME:
 	case TCP_ENO_PEER_NAME:
 	case TCP_ENO_TRANSCRIPT:
-		if (e)
-			eno_answer_outcome(ctx->optname, e, &answer);
-		else
-			answer.error = EINVAL; /* this socket never asked for ENO */
+		eno_answer_negotiation(ctx, e, &answer);
+		if (ctx->optname == TCP_ENO_STATE && e)
+			answer.bytes[__builtin_offsetof(struct tcp_eno_state, syn_tries)] = e->set.syn_tries;
 		break;
 	default:
 		return PASS; /* reserved: the kernel says ENOPROTOOPT */

@@ -11,6 +11,7 @@
  *     eno_resumable   sessions that listeners may resume, by group, TEP and the peer's half: until a SYN or user space
  *                     takes them, or newer ones need the room
  *     eno_true_peers  the daemon's: whom getpeername() shall name
+ *     eno_carried     the daemon's: the outcome, and the session ID, of the connections of others that it carries
  *     eno_install     who was loaded where: "tcpcrypt up" writes and reads it
  *
  * A program that finds nothing of its own in these maps leaves the socket alone: that is what makes stacked
@@ -76,6 +77,24 @@ struct eno_peer {
 	__u8 padding[6];
 };
 
+struct eno_tuple { /* a connection as the application's socket sees it: from "local" to "remote" */
+	__u64 netns_cookie;
+	__u8 local[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 remote[16];
+	__be16 local_port, remote_port;
+	__u8 padding[4]; /* zero */
+};
+
+enum { ENO_ACTIVE = 1, ENO_PASSIVE = 2 }; /* eno_carried.opener: what the application's socket is */
+
+struct eno_carried {
+	__u64 published; /* CLOCK_MONOTONIC, nanoseconds */
+	__u32 opener;
+	__u32 taken; /* a socket has it: no other one may */
+	struct tcp_eno_state now; /* of the daemon's own socket on the wire */
+	__u8 session_id[TCP_ENO_SESSID_MAX];
+};
+
 struct eno_install {
 	__u8 object_sha256[32];
 	__u64 cgroup_id;
@@ -118,6 +137,13 @@ struct {
 } eno_true_peers SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768); /* about 8 MB */
+	__type(key, struct eno_tuple);
+	__type(value, struct eno_carried);
+} eno_carried SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -128,6 +154,24 @@ struct {
 static __always_inline struct eno_socket *eno_of(struct bpf_sock *sk)
 {
 	return sk ? bpf_sk_storage_get(&eno_sockets, sk, 0, 0) : 0;
+}
+
+static __always_inline struct eno_socket *eno_create(struct bpf_sock *sk)
+{
+	struct eno_socket *e = eno_of(sk);
+
+	if (e || !sk)
+		return e;
+	e = bpf_sk_storage_get(&eno_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (e)
+		e->set.syn_tries = TCP_ENO_SYN_TRIES_DEFAULT;
+	return e;
+}
+
+/* Whether the program that owns the socket speaks a TEP itself (TCP_ENO_RAW). */
+static __always_inline bool eno_is_raw(const struct eno_socket *e)
+{
+	return e && e->set.offer.contents.length;
 }
 
 static __always_inline void eno_plain(struct eno_socket *e, __u8 reason)

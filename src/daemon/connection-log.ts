@@ -21,6 +21,8 @@ export type Counter =
   | 'outboundUnreachable'
   /** The far side answered, but the application was gone. */
   | 'outboundAbandoned'
+  /** Carried, but the application cannot ask for its session ID: the kernel part has gone, or is out of memory. */
+  | 'unpublished'
   /** Somebody else connected to the relay port. */
   | 'uninvited'
   | 'inboundEncrypted'

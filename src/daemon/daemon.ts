@@ -10,6 +10,7 @@
  */
 import type { Logger } from 'pino';
 import { TcpcryptError } from '../errors.js';
+import { CarriedConnections } from '../kernel/carried.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
 import { defaultPins } from '../kernel/pins.js';
@@ -42,6 +43,7 @@ export class Daemon {
   readonly #inbound: Inbound;
   readonly #steering: Steering;
   readonly #guard: Guard;
+  readonly #carried: CarriedConnections;
   readonly log: ConnectionLog;
   readonly memory: PathMemory;
   readonly since = new Date();
@@ -52,6 +54,7 @@ export class Daemon {
     inbound: Inbound;
     steering: Steering;
     guard: Guard;
+    carried: CarriedConnections;
     log: ConnectionLog;
     memory: PathMemory;
   }) {
@@ -59,6 +62,7 @@ export class Daemon {
     this.#inbound = parts.inbound;
     this.#steering = parts.steering;
     this.#guard = parts.guard;
+    this.#carried = parts.carried;
     this.log = parts.log;
     this.memory = parts.memory;
   }
@@ -71,20 +75,31 @@ export class Daemon {
     const log = new ConnectionLog(logger);
     const memory = new PathMemory();
     const truePeers = new TruePeers(pins ?? defaultPins());
+    const carried = new CarriedConnections(pins ?? defaultPins());
+    carried.removeLeftovers();
     const ipv6 = hasIPv6();
-    const outbound = await Outbound.open({ queue, encryption: wanted, memory, log, onFailure, ipv6 });
+    const outbound = await Outbound.open({
+      queue,
+      encryption: wanted,
+      memory,
+      log,
+      carried,
+      onFailure,
+      ipv6,
+    });
     let inbound: Inbound | undefined;
     let guard: Guard | undefined;
     try {
-      inbound = await Inbound.open({ encryption: wanted, truePeers, log, ipv6 });
+      inbound = await Inbound.open({ encryption: wanted, truePeers, carried, log, ipv6 });
       const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6 };
       guard = new Guard(uninstallScript());
       const steering = Steering.install(rules);
-      return new Daemon({ outbound, inbound, steering, guard, log, memory });
+      return new Daemon({ outbound, inbound, steering, guard, carried, log, memory });
     } catch (error) {
       await guard?.run();
       inbound?.close();
       await outbound.close();
+      carried.close();
       throw error;
     }
   }
@@ -129,5 +144,6 @@ export class Daemon {
     for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
     this.#steering.uninstall();
     await this.#guard.standDown();
+    this.#carried.close();
   }
 }

@@ -12,6 +12,7 @@
  * fooled), and accept() and getpeername() report its port too.
  */
 import type { Socket as TcpSocket } from 'node:net';
+import type { CarriedConnections } from '../kernel/carried.js';
 import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { MARK } from '../kernel/steering.js';
@@ -21,6 +22,7 @@ import { passiveEnoOffer } from '../socket/passive-offer.js';
 import { descriptorOf, reset, transportOf } from '../socket/transport.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { type Endpoint, endpointText, familyOf } from './endpoint.js';
+import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
 import { StandInPorts } from './stand-in-ports.js';
 import { TransparentListener, transparentSocket } from './transparent.js';
@@ -31,8 +33,17 @@ const CONNECT_TRIES = 8;
 export interface InboundOptions {
   readonly encryption: Encryption;
   readonly truePeers: TruePeers;
+  readonly carried: CarriedConnections;
   readonly log: ConnectionLog;
   readonly ipv6: boolean;
+}
+
+/** A connection on its way to the local server. */
+interface Incoming {
+  readonly entry: ConnectionEntry;
+  readonly publisher: Publisher;
+  readonly client: Endpoint;
+  readonly server: Endpoint;
 }
 
 export class Inbound {
@@ -87,7 +98,7 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
-    const { encryption, log } = this.#options;
+    const { encryption, log, carried } = this.#options;
     const client = { address: remoteAddress, port: remotePort };
     const server = { address: localAddress, port: localPort };
     const fd = descriptorOf(far);
@@ -99,11 +110,12 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
+    const publisher = new Publisher(carried, log, fd);
     const entry = log.open('inbound', endpointText(server), endpointText(client));
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
         entry.ready(ready.channel);
-        this.#connectOn(ready, entry, client, server, CONNECT_TRIES);
+        this.#connectOn(ready, { entry, publisher, client, server }, CONNECT_TRIES);
       },
       onEnd: (ended, ending) => {
         this.#relays.delete(ended);
@@ -121,10 +133,17 @@ export class Inbound {
   }
 
   /** Connects to the real server in the client's name. */
-  #connectOn(relay: Relay, entry: ConnectionEntry, client: Endpoint, server: Endpoint, tries: number): void {
+  #connectOn(relay: Relay, about: Incoming, tries: number): void {
+    const { entry, publisher, client, server } = about;
     let local: TcpSocket;
     try {
-      local = this.#standIn(client);
+      const standIn = this.#standIn(client);
+      local = standIn.local;
+      // Before it connects: whoever accepts the connection may ask at once.
+      const tuple = { local: server, remote: { address: client.address, port: standIn.port } };
+      const published = publisher.publish(tuple, 'passive');
+      published.ready(relay.channel);
+      local.once('close', () => published.end());
     } catch (error) {
       relay.abort(error as Error);
       return;
@@ -132,7 +151,7 @@ export class Inbound {
     const refused = (error: NodeJS.ErrnoException): void => {
       if (error.code === 'EADDRNOTAVAIL' && tries > 1) {
         // An earlier connection from this port to this server is in TIME_WAIT.
-        this.#connectOn(relay, entry, client, server, tries - 1);
+        this.#connectOn(relay, about, tries - 1);
         return;
       }
       this.#options.log.count('inboundRefused');
@@ -148,7 +167,7 @@ export class Inbound {
   }
 
   /** A socket that is bound to a port in the client's name, and that names the client's own port to the server. */
-  #standIn(client: Endpoint): TcpSocket {
+  #standIn(client: Endpoint): { readonly local: TcpSocket; readonly port: number } {
     const { truePeers } = this.#options;
     const fd = transparentSocket(familyOf(client.address));
     let port: number;
@@ -171,6 +190,6 @@ export class Inbound {
       local.destroy();
       throw error;
     }
-    return local;
+    return { local, port };
   }
 }

@@ -12,6 +12,7 @@
  * itself. Destinations that answered without ENO are remembered: their next SYNs pass at once.
  */
 import type { Socket as TcpSocket } from 'node:net';
+import type { CarriedConnections } from '../kernel/carried.js';
 import * as libc from '../kernel/libc.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
@@ -23,6 +24,7 @@ import { reset } from '../socket/transport.js';
 import type { ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
 import type { PathMemory } from './path-memory.js';
+import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
 import { TransparentListener } from './transparent.js';
 
@@ -54,6 +56,7 @@ export interface OutboundOptions {
   readonly encryption: Encryption;
   readonly memory: PathMemory;
   readonly log: ConnectionLog;
+  readonly carried: CarriedConnections;
   readonly onFailure: (error: Error) => void;
   readonly ipv6: boolean;
 }
@@ -169,14 +172,22 @@ export class Outbound {
 
   /** The far host answered: the application may come. */
   #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
-    const { log, memory, encryption } = this.#options;
+    const { log, memory, encryption, carried } = this.#options;
     const { source, destination } = expected;
     memory.remember(destination.address, destination.port, far.outcome.result === 'encrypt', Date.now());
     const entry = log.open('outbound', endpointText(source), endpointText(destination));
+    const published = new Publisher(carried, log, far.fd).publish(
+      { local: source, remote: destination },
+      'active',
+    );
     const relay = new Relay(far, encryption, {
-      onReady: (ready) => entry.ready(ready.channel),
+      onReady: (ready) => {
+        published.ready(ready.channel);
+        entry.ready(ready.channel);
+      },
       onEnd: (ended, ending) => {
         this.#relays.delete(ended);
+        published.end();
         entry.end(ended.channel, ending);
       },
     });

@@ -48,6 +48,8 @@ export const TCP_ENO = {
   RESUME_TAKE: 1044,
 } as const;
 export const TCP_ENO_SESSID_MAX = 64;
+/** `struct tcp_eno_state`. */
+export const TCP_ENO_STATE_SIZE = 96;
 /** In the SO_MARK of listeners that speak ENO themselves. */
 export const TCP_ENO_LISTENER_MARK = 0x04000000;
 
@@ -149,11 +151,18 @@ export interface EnoState {
   readonly transcript: Buffer;
 }
 
-/** All that the kernel knows about a socket's ENO, at any time; undefined where ENO was never on. */
-export function enoState(fd: number): EnoState | undefined {
-  const bytes = tryGetsockopt(fd, IPPROTO_TCP, TCP_ENO.STATE, 96);
+/** The bytes of `struct tcp_eno_state`; undefined where ENO was never on. */
+export function enoStateBytes(fd: number): Buffer | undefined {
+  const bytes = tryGetsockopt(fd, IPPROTO_TCP, TCP_ENO.STATE, TCP_ENO_STATE_SIZE);
   if (bytes === -EINVAL || bytes === -ENOPROTOOPT) return undefined;
   if (typeof bytes === 'number') throw systemError(`getsockopt(TCP, ${TCP_ENO.STATE})`, -bytes);
+  return bytes;
+}
+
+/** All that the kernel knows about a socket's ENO, at any time; undefined where ENO was never on. */
+export function enoState(fd: number): EnoState | undefined {
+  const bytes = enoStateBytes(fd);
+  if (bytes === undefined) return undefined;
   return {
     phase: bytes.readUInt8(0),
     reason: bytes.readUInt8(1),

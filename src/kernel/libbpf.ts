@@ -57,6 +57,7 @@ function open() {
     elementUpdate: library.func('int bpf_map_update_elem(int, const void *, const void *, uint64_t)'),
     elementLookup: library.func('int bpf_map_lookup_elem(int, const void *, void *)'),
     elementDelete: library.func('int bpf_map_delete_elem(int, const void *)'),
+    nextKey: library.func('int bpf_map_get_next_key(int, const void *, void *)'),
     enableStats: library.func('int bpf_enable_stats(int)'),
     testRun: library.func('int bpf_prog_test_run_opts(int, void *)'),
   };
@@ -331,6 +332,19 @@ export function lookupElement(mapFd: number, key: Uint8Array, valueSize: number)
 export function deleteElement(mapFd: number, key: Uint8Array): void {
   const result = lib().elementDelete(mapFd, key);
   if (result !== -ENOENT) check('bpf_map_delete_elem', result);
+}
+
+/** All keys of a map. Where others change it at the same time, some may be missed; none comes for ever. */
+export function* keysOf(mapFd: number, keySize: number): Generator<Buffer> {
+  let previous: Buffer | null = null;
+  for (let left = mapShape(mapFd).maxEntries; left > 0; left--) {
+    const key = Buffer.alloc(keySize);
+    const result = lib().nextKey(mapFd, previous, key);
+    if (result === -ENOENT) return;
+    check('bpf_map_get_next_key', result);
+    yield key;
+    previous = key;
+  }
 }
 
 /** Makes the kernel count the runs of all BPF programs, until the returned descriptor is closed. */

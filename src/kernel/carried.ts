@@ -1,0 +1,168 @@
+/**
+ * The daemon's word to getsockopt(): applications whose connections it carries read the session ID, and how ENO came
+ * out, on their own sockets (bpf/eno_carried.h). Root only.
+ *
+ *     entry = carried.publish(tuple, 'active', state) before the application can see its connection
+ *     entry.secure(sessionId)                         once the key exchange is over
+ *     entry.close()                                   when the connection has ended
+ */
+import { TcpcryptError } from '../errors.js';
+import { TCP_ENO_SESSID_MAX, TCP_ENO_STATE_SIZE } from './eno-socket.js';
+import { deleteElement, keysOf, lookupElement, openMap, updateElement } from './libbpf.js';
+import { close } from './libc.js';
+import { mapPin } from './pins.js';
+import { addressBytes, addressText } from './sockaddr.js';
+import { netnsCookie } from './true-peer.js';
+
+/** `struct eno_tuple` and `struct eno_carried` (bpf/eno_state.h). */
+const KEY_SIZE = 48;
+const VALUE_SIZE = 176;
+const STATE = 16;
+const SESSION_ID = STATE + TCP_ENO_STATE_SIZE;
+/** In `struct tcp_eno_state`. */
+const SESSION_ID_LENGTH = STATE + 8;
+const OPENER = { active: 1, passive: 2 } as const;
+
+export interface TupleEnd {
+  /** A literal address. */
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A connection as the application's socket sees it. */
+export interface Tuple {
+  readonly local: TupleEnd;
+  readonly remote: TupleEnd;
+}
+
+/** What an application can ask about one carried connection. */
+export interface CarriedFacts {
+  readonly opener: 'active' | 'passive';
+  /** As TCP_ENO_STATE says. */
+  readonly state: Buffer;
+  /** Undefined while the key exchange goes on. */
+  readonly sessionId: Buffer | undefined;
+}
+
+export class CarriedConnections {
+  readonly #map: number;
+  readonly #netns = netnsCookie();
+  /** Whose the entry of a tuple is: what ends late must not take away what a later connection put there. */
+  readonly #owners = new Map<string, CarriedEntry>();
+
+  /**
+   * @param pins the directory that "tcpcrypt up" reported
+   * @throws ERR_TCPCRYPT_KERNEL_ABSENT
+   */
+  constructor(pins: string) {
+    const map = openMap(mapPin(pins, 'eno_carried'), KEY_SIZE, VALUE_SIZE);
+    if (map === undefined)
+      throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
+    this.#map = map;
+  }
+
+  /**
+   * From now on the application's socket tells what the negotiation came to, and that the key exchange goes on.
+   * @param opener what the application's socket is: connected by it, or to be accepted
+   * @param state  of the daemon's own socket, connected to the far host: see enoStateBytes()
+   */
+  publish(tuple: Tuple, opener: 'active' | 'passive', state: Uint8Array): CarriedEntry {
+    const value = Buffer.alloc(VALUE_SIZE);
+    value.writeBigUInt64LE(process.hrtime.bigint());
+    value.writeUInt32LE(OPENER[opener], 8);
+    value.set(state.subarray(0, TCP_ENO_STATE_SIZE), STATE);
+    value.writeUInt8(0, SESSION_ID_LENGTH);
+    const key = tupleKey(this.#netns, tuple);
+    const entry = new CarriedEntry(this.#map, key, value, () => this.#disown(entry));
+    updateElement(this.#map, key, value);
+    this.#owners.set(entry.name, entry);
+    return entry;
+  }
+
+  /** What is published about a connection in this network namespace. */
+  find(tuple: Tuple): CarriedFacts | undefined {
+    const value = lookupElement(this.#map, tupleKey(this.#netns, tuple), VALUE_SIZE);
+    return value === undefined ? undefined : facts(value);
+  }
+
+  /** All connections of this network namespace that something is published about. */
+  *all(): Generator<Tuple> {
+    for (const key of keysOf(this.#map, KEY_SIZE)) {
+      if (key.readBigUInt64LE() === this.#netns) yield tupleOf(key);
+    }
+  }
+
+  /** Removes what a daemon that was killed left in this network namespace. */
+  removeLeftovers(): void {
+    for (const key of [...keysOf(this.#map, KEY_SIZE)]) {
+      if (key.readBigUInt64LE() === this.#netns && !this.#owners.has(key.toString('latin1')))
+        deleteElement(this.#map, key);
+    }
+  }
+
+  close(): void {
+    for (const entry of [...this.#owners.values()]) entry.close();
+    close(this.#map);
+  }
+
+  #disown(entry: CarriedEntry): boolean {
+    return this.#owners.get(entry.name) === entry && this.#owners.delete(entry.name);
+  }
+}
+
+export class CarriedEntry {
+  readonly #map: number;
+  readonly #key: Buffer;
+  readonly #value: Buffer;
+  readonly #disown: () => boolean;
+
+  /** @internal {@link CarriedConnections.publish} makes these. */
+  constructor(map: number, key: Buffer, value: Buffer, disown: () => boolean) {
+    this.#map = map;
+    this.#key = key;
+    this.#value = value;
+    this.#disown = disown;
+  }
+
+  /** @internal */
+  get name(): string {
+    return this.#key.toString('latin1');
+  }
+
+  /** The key exchange is over. */
+  secure(sessionId: Uint8Array): void {
+    this.#value.set(sessionId.subarray(0, TCP_ENO_SESSID_MAX), SESSION_ID);
+    this.#value.writeUInt8(sessionId.length, SESSION_ID_LENGTH);
+    updateElement(this.#map, this.#key, this.#value);
+  }
+
+  /** Forgets the connection; a socket that was told its session ID keeps it. Calling it again does no harm. */
+  close(): void {
+    if (this.#disown()) deleteElement(this.#map, this.#key);
+  }
+}
+
+function facts(value: Buffer): CarriedFacts {
+  const length = value.readUInt8(SESSION_ID_LENGTH);
+  return {
+    opener: value.readUInt32LE(8) === OPENER.active ? 'active' : 'passive',
+    state: value.subarray(STATE, SESSION_ID),
+    sessionId: length === 0 ? undefined : value.subarray(SESSION_ID, SESSION_ID + length),
+  };
+}
+
+/** `struct eno_tuple`. */
+function tupleKey(netns: bigint, { local, remote }: Tuple): Buffer {
+  const key = Buffer.alloc(KEY_SIZE);
+  key.writeBigUInt64LE(netns);
+  addressBytes(local.address).copy(key, 8);
+  addressBytes(remote.address).copy(key, 24);
+  key.writeUInt16BE(local.port, 40);
+  key.writeUInt16BE(remote.port, 42);
+  return key;
+}
+
+const tupleOf = (key: Buffer): Tuple => ({
+  local: { address: addressText(key.subarray(8, 24)), port: key.readUInt16BE(40) },
+  remote: { address: addressText(key.subarray(24, 40)), port: key.readUInt16BE(42) },
+});
