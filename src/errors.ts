@@ -286,6 +286,7 @@ export const ERRORS = {
     'THE KEY OF THE HOST HAS CHANGED: somebody may sit in the middle, or the host was set up anew',
   ),
   ERR_TCPCRYPT_AUTH_KNOWN_HOSTS: row('system', 'abort', '', 'the file of known hosts cannot be used'),
+  ERR_TCPCRYPT_AUTH_KEY_FILE: row('system', 'throw', '', 'the file of a key or certificate cannot be used'),
   ERR_TCPCRYPT_AUTH_GUESSES: row('peer', 'abort', '', 'too many attempts to authenticate'),
 
   // Use of the API.

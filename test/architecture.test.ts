@@ -62,7 +62,7 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
     // Above everything: free.
     lab: { folders: ['kernel'], packages: ['*'] },
     demo: { folders: ['lab', 'kernel', 'wire', 'socket'], packages: ['*'] },
-    cli: { folders: ['daemon', 'socket', 'session', 'kernel', 'demo'], packages: ['*'] },
+    cli: { folders: ['daemon', 'socket', 'session', 'kernel', 'auth', 'demo'], packages: ['*'] },
   };
 
 interface Import {

@@ -28,6 +28,7 @@ export {
   type HttpSession,
   handOverHeaders,
 } from './http.js';
+export { makeHostKey, readHostKey, readSharedKey } from './key-files.js';
 export { type KnownHostsOptions, knownHosts } from './known-hosts.js';
 export {
   fingerprint,

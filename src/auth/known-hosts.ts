@@ -4,6 +4,7 @@
  *     # comments and empty lines stay
  *     example.org:6379 ed25519 9cEk…= 2025-11-22
  *
+ * A host may have several lines, for a new key beside the old one: any of them will do.
  * The file is replaced as a whole (write, fsync, rename), under a lock file, so that it is never seen half written
  * and two first uses at once lose none.
  */
@@ -16,8 +17,11 @@ import { fingerprint, type KeyTrust } from './known-key.js';
 
 export interface KnownHostsOptions {
   readonly file: string;
-  /** What we connect to, e.g. 'example.org:6379': the name under which the key is remembered. No blanks. */
-  readonly host: string;
+  /**
+   * What we connect to, e.g. 'example.org:6379': the name under which the key is remembered. No blanks. Default: the
+   * peer's address, also for whoever is called.
+   */
+  readonly host?: string;
   /** What to do with a host that is not in the file: remember its key ('accept', default), or refuse. */
   readonly firstUse?: 'accept' | 'refuse';
   /** Told when a key is remembered for the first time: show it to people, who may compare it. */
@@ -32,26 +36,35 @@ const LOCK_PAUSE = 20;
 const LOCK_STALE = 10_000;
 
 /** @throws ERR_TCPCRYPT_ARGUMENT */
-export function knownHosts({ file, host, firstUse = 'accept', onFirstUse }: KnownHostsOptions): KeyTrust {
-  check(/^[^\s#]+$/.test(host) && host.length <= HOST_LIMIT, `knownHosts: host ${JSON.stringify(host)}`);
+export function knownHosts(options: KnownHostsOptions): KeyTrust {
+  const { file, firstUse = 'accept', onFirstUse } = options;
+  const named = options.host;
+  check(
+    named === undefined || (/^[^\s#]+$/.test(named) && named.length <= HOST_LIMIT),
+    `knownHosts: host ${JSON.stringify(named)}`,
+  );
   return {
-    async check(key) {
-      const known = lineOf(await read(file), host);
-      if (known !== undefined) return matching(known, key, file, host);
+    async check(key, remoteAddress) {
+      const host = named ?? remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, '');
+      if (host === undefined)
+        throw new TcpcryptError('ERR_TCPCRYPT_AUTH_KEY_UNKNOWN', { detail: 'the peer has no address' });
+      const known = linesOf(await read(file), host);
+      if (known.length > 0) return matching(known, key, file, host);
       const print = fingerprint(key);
       if (firstUse === 'refuse') {
         throw new TcpcryptError('ERR_TCPCRYPT_AUTH_KEY_UNKNOWN', {
           detail: `${host} is not in ${file}; its key has the fingerprint ${print}`,
         });
       }
-      await locked(file, async () => {
+      const isNew = await locked(file, async () => {
         const contents = await read(file);
         // Somebody else may have been first.
-        const meanwhile = lineOf(contents, host);
-        if (meanwhile !== undefined) matching(meanwhile, key, file, host);
-        else await replace(file, appended(contents, host, key));
+        const meanwhile = linesOf(contents, host);
+        if (meanwhile.length === 0) await replace(file, appended(contents, host, key));
+        else matching(meanwhile, key, file, host);
+        return meanwhile.length === 0;
       });
-      onFirstUse?.(host, print);
+      if (isNew) onFirstUse?.(host, print);
       return host;
     },
   };
@@ -62,25 +75,25 @@ interface Line {
   readonly key: Buffer;
 }
 
-function matching({ number, key: known }: Line, key: Buffer, file: string, host: string): string {
-  if (known.length === key.length && timingSafeEqual(known, key)) return host;
+function matching(lines: readonly Line[], key: Buffer, file: string, host: string): string {
+  if (lines.some((line) => timingSafeEqual(line.key, key))) return host;
+  const known = lines.map((line) => `${fingerprint(line.key)} (${file}, line ${line.number})`).join(' or ');
   throw new TcpcryptError('ERR_TCPCRYPT_AUTH_KEY_CHANGED', {
     detail:
-      `${host} was ${fingerprint(known)} (${file}, line ${number}), now it is ${fingerprint(key)}; ` +
+      `${host} was ${known}, now it is ${fingerprint(key)}; ` +
       'if you know that this is right, delete the line',
   });
 }
 
-/** The first line of that host. @throws ERR_TCPCRYPT_AUTH_KNOWN_HOSTS when that line is not understood */
-function lineOf(contents: string, host: string): Line | undefined {
-  for (const [index, line] of contents.split('\n').entries()) {
+/** @throws ERR_TCPCRYPT_AUTH_KNOWN_HOSTS when a line of that host is not understood */
+function linesOf(contents: string, host: string): Line[] {
+  return contents.split('\n').flatMap((line, index) => {
     const [name, type, encoded] = line.trim().split(/\s+/);
-    if (name !== host) continue;
+    if (name !== host) return [];
     const key = Buffer.from(encoded ?? '', 'base64');
     if (type !== 'ed25519' || key.length !== 32) throw unusable(`line ${index + 1} is not understood`);
-    return { number: index + 1, key };
-  }
-  return undefined;
+    return [{ number: index + 1, key }];
+  });
 }
 
 function appended(contents: string, host: string, key: Buffer): string {
@@ -119,7 +132,7 @@ async function replace(file: string, contents: string): Promise<void> {
 }
 
 /** Runs `work` while `<file>.lock` is ours. A lock that is older than 10 seconds belongs to a dead process. */
-async function locked(file: string, work: () => Promise<void>): Promise<void> {
+async function locked<Result>(file: string, work: () => Promise<Result>): Promise<Result> {
   const lock = `${file}.lock`;
   for (let round = 0; ; round++) {
     try {
@@ -136,7 +149,7 @@ async function locked(file: string, work: () => Promise<void>): Promise<void> {
     }
   }
   try {
-    await work();
+    return await work();
   } finally {
     await rm(lock, { force: true });
   }

@@ -20,10 +20,11 @@ const SIGNED = prefixed('tcpcrypt-auth/1 known-key signature');
 export interface KeyTrust {
   /**
    * @param key raw Ed25519 public key, 32 bytes
+   * @param remoteAddress of the peer, where it is known
    * @returns the peer's name
    * @throws ERR_TCPCRYPT_AUTH_KEY_UNKNOWN, ERR_TCPCRYPT_AUTH_KEY_CHANGED, ERR_TCPCRYPT_AUTH_KNOWN_HOSTS
    */
-  check(key: Buffer): string | Promise<string>;
+  check(key: Buffer, remoteAddress?: string): string | Promise<string>;
 }
 
 export interface KnownKeyOptions {
@@ -49,7 +50,7 @@ export function knownKey({ key, trust }: KnownKeyOptions): Mechanism {
     canProve: privateKey !== undefined,
     canVerify: trust !== undefined,
     hint: new Uint8Array(),
-    async run({ role, proving, verifying, binding, send, receive }) {
+    async run({ role, proving, verifying, binding, send, receive, remoteAddress }) {
       if (proving && privateKey !== undefined && publicKey !== undefined) {
         const signature = await signAsync(null, Buffer.concat([SIGNED, binding(role)]), privateKey);
         send(Buffer.concat([publicKey, signature]));
@@ -65,7 +66,7 @@ export function knownKey({ key, trust }: KnownKeyOptions): Mechanism {
         throw new TcpcryptError('ERR_TCPCRYPT_AUTH_PROOF');
       }
       // Only now: nobody may put a key that is not his into the file of known hosts.
-      const name = await trust.check(raw);
+      const name = await trust.check(raw, remoteAddress);
       return { mechanism: 'known-key', name, key: raw };
     },
   };

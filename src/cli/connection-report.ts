@@ -1,6 +1,6 @@
 /** What `listen` and `connect` say on stderr about a connection: people read a sentence, `--json` a line. */
 import { isIPv6 } from 'node:net';
-import { describe, hex } from '../socket/describe.js';
+import { describe, hex, type PeerDescription } from '../socket/describe.js';
 import type { Socket } from '../socket/socket.js';
 
 export class ConnectionReport {
@@ -47,8 +47,9 @@ export class ConnectionReport {
     if (this.#json) {
       line({ event: socket.encrypted ? 'secure' : 'plain', ...this.#addresses, ...description });
     } else if (this.#sessionId !== undefined) {
-      const { tepName, cipherName, role } = description;
+      const { tepName, cipherName, role, peer } = description;
       say(`encrypted: ${tepName}, ${cipherName}, host ${role}\nsession ID ${hex(this.#sessionId)}`);
+      if (peer !== undefined) say(`authenticated: ${peerText(peer)}`);
     } else {
       say(`NOT encrypted: ${description.plainReason}`);
     }
@@ -90,6 +91,9 @@ export function say(text: string): void {
 /** An address with a port, IPv6 in brackets. */
 export const endpoint = (address: string | undefined, port: number | undefined): string =>
   isIPv6(address ?? '') ? `[${address}]:${port}` : `${address}:${port}`;
+
+const peerText = ({ mechanism, name, fingerprint }: PeerDescription): string =>
+  [name, `by ${mechanism}`, fingerprint].filter((part) => part !== undefined && part !== '').join(' ');
 
 function outcomeOf(error: NodeJS.ErrnoException): string {
   const code = error.code ?? 'unknown';

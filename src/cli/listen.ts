@@ -2,6 +2,11 @@
 import type { Command } from 'commander';
 import { createServer } from '../socket/server.js';
 import type { Socket } from '../socket/socket.js';
+import {
+  type AuthenticationFlags,
+  addAuthenticationFlags,
+  authenticationOptions,
+} from './authentication-flags.js';
 import { ConnectionReport, endpoint, line, reportFailure, say } from './connection-report.js';
 import {
   addEncryptionFlags,
@@ -11,7 +16,7 @@ import {
 } from './encryption-flags.js';
 import { joinStdio } from './stdio.js';
 
-interface Flags extends EncryptionFlags {
+interface Flags extends EncryptionFlags, AuthenticationFlags {
   readonly echo?: boolean;
   readonly keepOpen?: boolean;
 }
@@ -32,7 +37,7 @@ export function register(program: Command): void {
       `
 Exit status: 0 when both directions ended in order, 1 otherwise, 130 after Ctrl-C.`,
     );
-  addEncryptionFlags(command).action((...args: unknown[]) => {
+  addAuthenticationFlags(addEncryptionFlags(command), "the peer's address").action((...args: unknown[]) => {
     const [first, second] = args as [string | undefined, string | undefined];
     const [host, word] = second === undefined ? [undefined, first] : [first, second];
     if (word === undefined) command.error("error: missing required argument 'port'");
@@ -51,7 +56,8 @@ function portOf(word: string, command: Command): number {
 function listen(host: string | undefined, port: number, flags: Flags): void {
   const { json = false, keepOpen = false, echo = false } = flags;
   const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true, ...encryptionOptions(flags) }, (socket) => {
+  const options = { allowHalfOpen: true, ...encryptionOptions(flags), ...authenticationOptions(flags) };
+  const server = createServer(options, (socket) => {
     sockets.add(socket);
     const report = new ConnectionReport(socket, json);
     socket.once('close', () => {

@@ -8,6 +8,7 @@ import * as daemon from './daemon.js';
 import * as demo from './demo.js';
 import * as doctor from './doctor.js';
 import * as down from './down.js';
+import * as hostKey from './host-key.js';
 import * as listen from './listen.js';
 import { fail, USAGE_ERROR } from './report.js';
 import * as status from './status.js';
@@ -31,6 +32,7 @@ status.register(program);
 connections.register(program);
 connect.register(program);
 listen.register(program);
+hostKey.register(program);
 demo.register(program);
 
 // `tcpcrypt … | head`: whoever took our output has enough. What must be cleaned up is cleaned up all the same.

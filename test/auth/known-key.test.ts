@@ -10,6 +10,7 @@ import {
   type KeyTrust,
   knownHosts,
   knownKey,
+  type Peer,
   pinnedKeys,
   rawPublicKey,
 } from '#src/auth/index.js';
@@ -113,6 +114,28 @@ describe('known hosts', () => {
     writeFileSync(file, '# mine\n\nother:1 ed25519 AAAA');
     await judged(knownHosts({ file, host: 'db:1' }));
     assert.match(readFileSync(file, 'utf8'), /^# mine\n\nother:1 ed25519 AAAA\ndb:1 ed25519 /);
+  });
+
+  test('several keys for one host, the new one beside the old one', async () => {
+    const file = fresh();
+    const line = (key: Uint8Array): string => `db:1 ed25519 ${Buffer.from(key).toString('base64')}\n`;
+    writeFileSync(file, line(rawPublicKey(other.publicKey)) + line(raw));
+    assert.equal(typeof (await judged(knownHosts({ file, host: 'db:1' }))), 'object');
+    writeFileSync(file, line(rawPublicKey(other.publicKey)).repeat(2));
+    assert.equal(await judged(knownHosts({ file, host: 'db:1' })), 'ERR_TCPCRYPT_AUTH_KEY_CHANGED');
+  });
+
+  test('without a name, the peer is known by its address', async () => {
+    const file = fresh();
+    const peer = await judged(knownHosts({ file }));
+    assert.equal((peer as Peer).name, '192.0.2.1');
+    const trust = knownHosts({ file });
+    assert.equal(await trust.check(raw, '::ffff:192.0.2.1'), '192.0.2.1');
+    await assert.rejects(
+      Promise.resolve(trust.check(rawPublicKey(other.publicKey), '192.0.2.1')),
+      withCode('ERR_TCPCRYPT_AUTH_KEY_CHANGED'),
+    );
+    await assert.rejects(Promise.resolve(trust.check(raw)), withCode('ERR_TCPCRYPT_AUTH_KEY_UNKNOWN'));
   });
 
   test('first uses at the same time lose none', async () => {
