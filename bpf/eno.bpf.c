@@ -16,7 +16,8 @@
  *
  *   - A repeated SYN cannot be compared with the first one (eno_handshake.h, eno_syn_options).
  *   - Data in a received SYN with ENO cannot be discarded (ENO-41). The kernel drops it by itself, except on listeners with
- *     TCP Fast Open; those answer a SYN that has a cookie without ENO.
+ *     TCP Fast Open. So a listener with ENO cannot have that; and while the daemon runs, a SYN with ENO to any other
+ *     listener goes to one of the daemon's.
  *   - TCP_ENO_RAW only: the options of the draft for TEPs inside the kernel are reserved.
  */
 #include "eno_handshake.h"
@@ -58,6 +59,8 @@ int eno_sockops(struct bpf_sock_ops *ctx)
 SEC("cgroup/setsockopt")
 int eno_set(struct bpf_sockopt *ctx)
 {
+	if (ctx->level == IPPROTO_TCP && ctx->optname == TCP_FASTOPEN)
+		return eno_set_fast_open(ctx);
 	return eno_is_ours(ctx) ? eno_setsockopt(ctx) : PASS;
 }
 

@@ -18,6 +18,7 @@
 #define SOL_SOCKET 1
 #define SO_MARK 36
 #define IPPROTO_TCP 6
+#define TCP_FASTOPEN 23
 
 #define ENOPROTOOPT 92
 #define ENODATA 61
@@ -27,6 +28,7 @@
 #define EACCES 13
 #define EISCONN 106
 #define ENOTCONN 107
+#define EOPNOTSUPP 95
 
 /* Makes clang test and use the very same register, so that the verifier sees that the index was tested. */
 #define SAME_REGISTER(x) asm volatile("" : "+r"(x))

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only
  *
+ * What no helper tells of a listener.
+ *
  * To which listener does this SYN-ACK belong? In its call-backs the context has no socket, only a half-open request.
  *
  * This variant reads the listener's cookie from the request by BTF (CO-RE; kernel 6.2, for the two kfuncs). It is
@@ -35,6 +37,18 @@ struct inet_request_sock {
 struct tcp_request_sock {
 	struct inet_request_sock req;
 } KERNEL_TYPE;
+struct fastopen_queue {
+	int max_qlen;
+} KERNEL_TYPE;
+struct request_sock_queue {
+	struct fastopen_queue fastopenq;
+} KERNEL_TYPE;
+struct inet_connection_sock {
+	struct request_sock_queue icsk_accept_queue;
+} KERNEL_TYPE;
+struct bpf_sockopt_kern {
+	struct sock *sk;
+} KERNEL_TYPE;
 struct bpf_sock_ops_kern {
 	struct sock *sk;
 } KERNEL_TYPE;
@@ -57,6 +71,16 @@ static __always_inline __u64 eno_listener_cookie(struct bpf_sock_ops *ctx)
 	listener = bpf_rdonly_cast(request->req.req.__req_common.skc_listener,
 				   bpf_core_type_id_kernel(struct sock));
 	return listener->__sk_common.skc_cookie.counter;
+}
+
+/* Whether TCP Fast Open was switched on for this socket: it would take data from SYN segments. */
+static __always_inline bool eno_takes_syn_data(struct bpf_sockopt *ctx)
+{
+	struct bpf_sockopt_kern *kernel = bpf_cast_to_kern_ctx(ctx);
+	struct inet_connection_sock *socket =
+		bpf_rdonly_cast(kernel->sk, bpf_core_type_id_kernel(struct inet_connection_sock));
+
+	return socket->icsk_accept_queue.fastopenq.max_qlen > 0;
 }
 
 #endif

@@ -9,6 +9,19 @@
 #define ENO_SOCKOPT_H
 
 #include "eno_carried.h"
+#include "eno_listener.h"
+
+/* A listener with ENO takes no data from SYN segments (ENO-41). */
+static __always_inline int eno_set_fast_open(struct bpf_sockopt *ctx)
+{
+	int *length = ctx->optval;
+
+	if (!ctx->sk || !eno_is_raw(eno_of(ctx->sk)) || (void *)(length + 1) > ctx->optval_end || *length <= 0)
+		return PASS;
+	bpf_set_retval(-EOPNOTSUPP);
+	ctx->optlen = -1;
+	return PASS;
+}
 
 static __always_inline bool eno_is_ours(struct bpf_sockopt *ctx)
 {
@@ -58,6 +71,8 @@ static __always_inline int eno_set_raw(struct bpf_sockopt *ctx, struct eno_socke
 	contents.length = length;
 	if (eno_read(&contents, &reading) < 0)
 		return EINVAL;
+	if (length && eno_takes_syn_data(ctx))
+		return EOPNOTSUPP;
 	e->set.offer.contents = contents;
 	e->set.offer.reading = reading;
 	return 0;

@@ -1,7 +1,7 @@
 /** Listeners that TPROXY may deliver to: what they accept has the address that the packets were meant for. */
 import { type AddressInfo, createServer, type Server, type Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
-import { type EnoOffer, openEnoSocket } from '../kernel/eno-socket.js';
+import { type EnoOffer, openEnoSocket, refuseSynData } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
 
@@ -85,5 +85,6 @@ async function listen(family: 4 | 6, port: number, options: TransparentOptions):
     server.once('error', reject);
     server.listen({ fd, backlog: BACKLOG }, resolve);
   });
+  refuseSynData(fd);
   return server;
 }

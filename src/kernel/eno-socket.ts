@@ -21,6 +21,7 @@ import {
   setsockopt,
   socket,
   systemError,
+  TCP_FASTOPEN,
   tryGetsockopt,
   trySetsockopt,
 } from './libc.js';
@@ -193,6 +194,14 @@ export function enoOutcome(fd: number): EnoOutcome {
   if (state.phase !== PHASE_PLAIN && state.phase !== 0)
     throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'the socket is not connected' });
   return { result: 'plain', reason: REASONS[state.reason] ?? 'ERR_TCPCRYPT_ENO_ABSENT' };
+}
+
+/**
+ * For a listener with ENO, right after listen(2): data in a SYN with ENO are to be discarded (RFC 8547 §4.7), so it takes
+ * none, also where net.ipv4.tcp_fastopen switches TCP Fast Open on for all listeners.
+ */
+export function refuseSynData(fd: number): void {
+  trySetsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, 0); // fails where nobody could switch it on
 }
 
 /** Lets every holder of the descriptor read the session ID (TCP_ENO_SESSID). Once per connection. */

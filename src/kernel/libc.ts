@@ -38,6 +38,7 @@ export const IP_TRANSPARENT = 19;
 export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IPV6_TRANSPARENT = 75;
 export const IPV6_V6ONLY = 26;
+export const TCP_FASTOPEN = 23;
 export const TCP_FASTOPEN_CONNECT = 30;
 
 export const EPERM = 1;

@@ -3,7 +3,7 @@ import { lookup } from 'node:dns';
 import { EventEmitter } from 'node:events';
 import { type AddressInfo, isIP, Server as TcpServer, type Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
-import { type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
+import { type EnoOutcome, enoOutcome, openEnoSocket, refuseSynData } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
 import { withoutKernel } from './connect.js';
@@ -160,6 +160,7 @@ export class Server extends EventEmitter {
       const fd = this.#bound(address, port, { ipv6Only, reusePort });
       this.#withoutKernel = undefined;
       this.#server.listen({ fd }, backlog);
+      refuseSynData(fd);
     } catch (error) {
       const code = error instanceof TcpcryptError ? error.code : undefined;
       if (this.#encryption.mode === 'required' || !withoutKernel(code)) {

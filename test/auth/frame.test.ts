@@ -158,7 +158,7 @@ describe('bounds', () => {
 });
 
 describe('a man in the middle of the messages', () => {
-  test('splicing: he forwards between two sessions, and the session IDs differ', async () => {
+  test('ENO-62: splicing: he forwards between two sessions, and the session IDs differ', async () => {
     const outcome = await both(pair(undefined, OTHER_SESSION_ID), { offer }, { offer });
     assert.deepEqual(outcome, ['ERR_TCPCRYPT_AUTH_SESSION', 'ERR_TCPCRYPT_AUTH_SESSION']);
   });
@@ -177,7 +177,7 @@ describe('a man in the middle of the messages', () => {
     return ends;
   }
 
-  test('he changes the session IDs in the HELLOs', async () => {
+  test('ENO-62: he changes the session IDs in the HELLOs', async () => {
     const outcome = await both(liar(), { offer }, { offer });
     assert.deepEqual(outcome, ['ERR_TCPCRYPT_AUTH_DOWNGRADED', 'ERR_TCPCRYPT_AUTH_DOWNGRADED']);
   });
@@ -213,7 +213,7 @@ describe('a man in the middle of the messages', () => {
     assert.deepEqual(outcome, ['ERR_TCPCRYPT_AUTH_PROOF', 'ERR_TCPCRYPT_AUTH_PROOF']);
   });
 
-  test('role confusion: the peer claims our role', async () => {
+  test('ENO-62: role confusion: the peer claims our role', async () => {
     const outcome = await both(
       pair(undefined, undefined, 'AA'),
       { offer },

@@ -22,6 +22,7 @@ import {
   EISCONN,
   ENOPROTOOPT,
   ENOTCONN,
+  EOPNOTSUPP,
   getsockopt,
   IPPROTO_TCP,
   listen as listenOn,
@@ -29,6 +30,7 @@ import {
   SOCK_STREAM,
   SOL_SOCKET,
   socket,
+  TCP_FASTOPEN,
   tryGetsockopt,
   trySetsockopt,
 } from '#src/kernel/libc.js';
@@ -194,7 +196,8 @@ test('an offer that does not fit into the SYN is not sent at all', async () => {
 });
 
 test('ENO-39, ENO-40: a SYN with a Fast Open cookie or data carries no ENO', () => {
-  // The first connection fetches the cookie (an empty option, which is allowed); the second one uses it.
+  // The first connection fetches the cookie (an empty option, which is allowed); the second one uses it. The system
+  // switches Fast Open on for all listeners: one with ENO cannot do so itself.
   const script = `
 import socket, struct
 def run():
@@ -204,11 +207,11 @@ def run():
     out = []
     for end in (client, server): out.append(list(end.getsockopt(6, 1039, 96)[:2]))
     return out
-listener = socket.socket(); listener.setsockopt(6, 1037, b'\\x23'); listener.setsockopt(6, 23, 16)
+listener = socket.socket(); listener.setsockopt(6, 1037, b'\\x23')
 listener.bind(('127.0.0.1', 0)); port = listener.getsockname()[1]; listener.listen(8)
 print(run(), run())`;
   const text = shell(
-    `unshare --net sh -c "ip link set lo up; sysctl -qw net.ipv4.tcp_fastopen=3; python3 -c \\"$SCRIPT\\""`.replace(
+    `unshare --net sh -c "ip link set lo up; sysctl -qw net.ipv4.tcp_fastopen=0x403; python3 -c \\"$SCRIPT\\""`.replace(
       '$SCRIPT',
       script.replace(/[\\"$`]/g, '\\\\\\$&'),
     ),
@@ -301,6 +304,19 @@ test('API-2: RAW, SYN_TRIES and EXPECT cannot be set any more once connected or 
   }
   assert.deepEqual(get(fdOf(ends.client), TCP_ENO.RAW), hex('23'));
   ends.close();
+});
+
+test('ENO-41: ENO and TCP Fast Open exclude each other on a socket, whichever comes first', () => {
+  const eno = openEnoSocket(4, offer('23'));
+  assert.equal(set(eno, TCP_FASTOPEN, 16), -EOPNOTSUPP);
+  assert.equal(set(eno, TCP_FASTOPEN, 0), 0);
+  const other = socket(AF_INET, SOCK_STREAM, 0);
+  assert.equal(set(other, TCP_FASTOPEN, 16), 0);
+  assert.equal(set(other, TCP_ENO.RAW, hex('23')), -EOPNOTSUPP);
+  assert.equal(set(other, TCP_FASTOPEN, 0), 0);
+  assert.equal(set(other, TCP_ENO.RAW, hex('23')), 0);
+  close(eno);
+  close(other);
 });
 
 test('SYN_TRIES: 2 by default, 0 to 255', () => {

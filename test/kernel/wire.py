@@ -269,6 +269,51 @@ def acknowledging():
     return out
 
 
+def syn_data(eno, fast_open, cookies, options):
+    """A SYN with data; the same place in the stream then comes with others, in a non-SYN segment. `fast_open`: the value
+    of the listener's TCP_FASTOPEN; `cookies`: of net.ipv4.tcp_fastopen."""
+    run(f"sysctl -qw net.ipv4.tcp_fastopen={cookies}")
+    server = eno_socket(b"\x23") if eno else socket.socket()
+    server.bind((HOST, 0))
+    refused = 0
+    if fast_open:
+        try:
+            server.setsockopt(TCP, socket.TCP_FASTOPEN, fast_open)
+        except OSError as e:
+            refused = e.errno
+    server.listen(16)
+    server.settimeout(1)
+    if fast_open == 0:
+        server.setsockopt(TCP, socket.TCP_FASTOPEN, 0)
+    port, isn, dport = next(ports), 1000, server.getsockname()[1]
+    send(port, dport, isn, 0, SYN, MSS + bytes.fromhex(options), b"in the SYN")
+    synack = receive(port)
+    send(port, dport, isn + 1, synack.seq + 1, ACK, bytes.fromhex("4502"), b"afterwards")
+    accepted = server.accept()[0]
+    accepted.settimeout(1)
+    result = {"acknowledged": synack.ack - isn, "eno": synack.eno, "received": accepted.recv(100).decode(),
+              "refused": refused, "state": state(accepted)}
+    abort(accepted, server)
+    return result
+
+
+def syn_data_to(command, dport, cookies):
+    """The same to a program that listens by itself."""
+    run(f"sysctl -qw net.ipv4.tcp_fastopen={cookies}")
+    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        while not subprocess.run(["ss", "-Hltn", f"sport = :{dport}"], capture_output=True, check=True).stdout:
+            assert program.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.1)  # from listen(2) to what follows it
+        port = next(ports)
+        send(port, dport, 1000, 0, SYN, MSS + bytes.fromhex("450323"), b"in the SYN")
+        synack = receive(port, 5)
+        return [synack.ack - 1000, synack.eno]
+    finally:
+        program.kill()
+
+
 def syn_cookies():
     run("sysctl -qw net.ipv4.tcp_syncookies=2")
     link = Passive(b"\x23", MSS + bytes.fromhex("450323"))

@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { lab } from './lab.js';
 
@@ -31,6 +32,7 @@ interface State {
   transcript: string;
 }
 
+const EOPNOTSUPP = 95;
 const ENCRYPTING = 3;
 const PLAIN = 4;
 /** enum tcp_eno_reason, by the hints of the vectors. */
@@ -176,4 +178,42 @@ test('ENO-1, ENO-4, ENO-7: two ordinary programs: option 69 on SYN, SYN-ACK and 
       segment[0] === 'A' && i + 3 < answered ? '4502' : null,
       JSON.stringify(segments),
     );
+});
+
+interface SynData {
+  acknowledged: number;
+  eno: string | null;
+  received: string;
+  refused: number;
+  state: State;
+}
+
+/** net.ipv4.tcp_fastopen: servers may; every listener has it, and no cookie is needed. */
+const FAST_OPEN_EVERYWHERE = 0x603;
+
+test('ENO-41, ENO-42, ENO-43: data in a SYN with ENO: the SYN alone is acknowledged, what comes later is delivered', async () => {
+  const syn = '450323';
+  for (const [eno, fastOpen, sysctl] of [
+    [true, null, 3],
+    [false, null, 3], // ENO is off
+    [true, 16, 3], // the listener asks for Fast Open in vain
+    [true, 0, FAST_OPEN_EVERYWHERE], // what our listeners do: "tcpcrypt listen" below
+  ] as const) {
+    const seen = await wire<SynData>('syn_data', eno, fastOpen, sysctl, syn);
+    assert.equal(seen.acknowledged, 1);
+    assert.equal(seen.received, 'afterwards');
+    assert.equal(seen.eno, eno ? '45040123' : null);
+    if (eno) assert.equal(seen.state.phase, ENCRYPTING);
+    assert.equal(seen.refused, fastOpen ? EOPNOTSUPP : 0);
+  }
+  // The test can fail: without ENO in the SYN, such a host takes the data.
+  const taken = await wire<SynData>('syn_data', false, 16, FAST_OPEN_EVERYWHERE, '');
+  assert.deepEqual([taken.acknowledged, taken.received], [1 + 'in the SYN'.length, 'in the SYN']);
+});
+
+test('ENO-41, ENO-42: the library takes no data from a SYN, whatever the system says of TCP Fast Open', async () => {
+  const main = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
+  const listen = [process.execPath, main, 'listen', '127.0.0.1', '7000'];
+  const seen = await wire<[number, string | null]>('syn_data_to', listen, 7000, FAST_OPEN_EVERYWHERE);
+  assert.deepEqual(seen, [1, '45040123']);
 });

@@ -8,10 +8,11 @@ import {
   type ResumableSession,
   type Role,
   resumptionHalves,
+  resumptionOffer,
   resumptionProposal,
   Session,
 } from '#src/session/index.js';
-import { encodeEnoContents, TEPS } from '#src/wire/index.js';
+import { encodeEnoContents, parseEnoContents, TEPS, type TepId } from '#src/wire/index.js';
 import { withCode } from '../support/code.js';
 import { concat, fromHex, toHex } from '../support/vectors.js';
 import { fixedSession, negotiated, Pair } from './pair.js';
@@ -160,6 +161,25 @@ function reconnect(opener: ResumableSession, other: ResumableSession): Pair {
   };
   return new Pair(session(syn, synAck, opener), session(synAck, syn, other));
 }
+
+test('TC-23: a SYN has one resumption suboption at most, and names no TEP twice', () => {
+  const nonce = new Uint8Array(8).fill(7);
+  for (const tep of Object.keys(TEPS).map(Number) as TepId[]) {
+    const session = { ...chain().a, tep };
+    for (const aware of [false, true]) {
+      for (const teps of [[tep], [0x23], [tep, 0x23], [0x23, 0x21, 0x22, 0x24]] satisfies TepId[][]) {
+        const offer = parseEnoContents(resumptionOffer(session, nonce, teps, { aware }).contents);
+        assert.ok('suboptions' in offer);
+        assert.deepEqual(
+          offer.suboptions.filter(({ v }) => v).map((suboption) => suboption.tep),
+          [tep],
+        );
+        const named = offer.suboptions.map((suboption) => suboption.tep);
+        assert.equal(new Set(named).size, named.length);
+      }
+    }
+  }
+});
 
 test('TC-25: a kept secret resumes, and gives the next one; whoever was B may open', () => {
   let { a, b, sessionId } = chain();
