@@ -19,6 +19,8 @@ export interface Measurement extends Result {
   /** KiB that the task left behind. */
   readonly clientMemory: number;
   readonly serverMemory: number;
+  /** Signatures that the server made. */
+  readonly signatures: number;
 }
 
 export class Contestant {
@@ -28,6 +30,7 @@ export class Contestant {
   readonly #server: ChildProcess;
   readonly #client: ChildProcess;
   readonly #results: AsyncIterator<string>;
+  readonly #signed: AsyncIterator<string>;
 
   private constructor(peer: Peer, place: Place, arrangement: Arrangement) {
     this.peer = peer;
@@ -39,9 +42,8 @@ export class Contestant {
       });
     this.#server = node(place.server, 'server', arrangement.listen);
     this.#client = node(place.client, 'client', arrangement.connect);
-    const { stdout } = this.#client;
-    if (stdout === null) throw new Error('no pipe');
-    this.#results = createInterface({ input: stdout })[Symbol.asyncIterator]();
+    this.#results = linesOf(this.#client);
+    this.#signed = linesOf(this.#server);
   }
 
   static async start(lab: Lab, peer: Peer, number: number): Promise<Contestant> {
@@ -61,6 +63,7 @@ export class Contestant {
       serverMemory: memory ? residentKiB(server) : 0,
     });
     if (memory) await this.#collectGarbage();
+    const signaturesBefore = await this.#signatures(task);
     const before = read();
     this.#client.stdin?.write(`${JSON.stringify(task)}\n`);
     const deadline = AbortSignal.timeout(PATIENCE);
@@ -76,13 +79,23 @@ export class Contestant {
     if (result.error !== undefined) throw new Error(`${this.peer.name}: ${task.work}: ${result.error}`);
     if (memory) await this.#collectGarbage();
     const after = read();
+    const signatures = (await this.#signatures(task)) - signaturesBefore;
     return {
       ...result,
       clientCpu: after.clientCpu - before.clientCpu,
       serverCpu: after.serverCpu - before.serverCpu,
       clientMemory: after.clientMemory - before.clientMemory,
       serverMemory: after.serverMemory - before.serverMemory,
+      signatures,
     };
+  }
+
+  async #signatures({ work }: Task): Promise<number> {
+    if (work !== 'connections') return 0;
+    this.#server.stdin?.write('\n');
+    const { value, done } = await this.#signed.next();
+    if (done) throw new Error(`${this.peer.name}: the server program ended`);
+    return (JSON.parse(value) as { signatures: number }).signatures;
   }
 
   /** Why the last task's figures must not count, if so; the next ones may. */
@@ -102,4 +115,9 @@ export class Contestant {
     this.#server.kill('SIGUSR2');
     await sleep(300);
   }
+}
+
+function linesOf({ stdout }: ChildProcess): AsyncIterator<string> {
+  if (stdout === null) throw new Error('no pipe');
+  return createInterface({ input: stdout })[Symbol.asyncIterator]();
 }

@@ -9,6 +9,7 @@ import { Lab } from '#src/lab/lab.js';
 import { Contestant, type Measurement } from './contestant.js';
 import type { Peer } from './peer.js';
 import { PEERS } from './peers/index.js';
+import { signingTable } from './signing.js';
 import { COLUMNS, markdown, median, type WorkResult } from './table.js';
 import type { Task } from './work.js';
 
@@ -71,6 +72,14 @@ function works(bytes: number, scale: number): Work[] {
       'all',
     ),
     counted('connections', 'new connections, 8 at a time', 'connections', 2000, connections(8)),
+    counted(
+      'authenticated',
+      'new authenticated connections, 128 at a time',
+      'authenticated',
+      1500,
+      connections(128),
+      'authenticated',
+    ),
     counted('first-byte', 'connect to first byte', 'first byte', 500, connections(1)),
     counted('idle', 'memory of an idle connection', 'idle', 2000, (count) => ({ work: 'idle', count })),
   ];
@@ -93,7 +102,7 @@ const HELP = `npm run bench -- [options]
   --rounds N       medians over N rounds (3)
   --size MB        of a bulk transfer (1000)
   --peers A,B      only peers whose name contains A or B; plain TCP is always there
-  --works A,B      only ${works(1, 1)
+  --works A,B      only (authenticated: only when asked for) ${works(1, 1)
     .map(({ name }) => name)
     .join(', ')}
   --json FILE      the figures of all rounds`;
@@ -105,7 +114,9 @@ const say = (text: string): void => void process.stderr.write(text);
 async function main(): Promise<void> {
   const rounds = Number(flags.rounds ?? 3);
   const bytes = Number(flags.size ?? (flags.quick ? 100 : 1000)) * 1e6;
-  const chosen = works(bytes, flags.quick ? 0.2 : 1).filter(({ name }) => contains(name, flags.works));
+  const chosen = works(bytes, flags.quick ? 0.2 : 1).filter(
+    (work) => contains(work.name, flags.works) && (work.for !== 'authenticated' || flags.works !== ''),
+  );
   if (flags.help || !(rounds >= 1 && bytes > 0) || chosen.length === 0) {
     process.stdout.write(`${HELP}\n`);
     process.exitCode = flags.help ? 0 : 2;
@@ -124,6 +135,7 @@ async function main(): Promise<void> {
   try {
     for (const [i, peer] of PEERS.entries()) {
       if (i > 0 && !contains(peer.name, flags.peers)) continue;
+      if (!chosen.some((work) => takesPart(peer, work))) continue;
       const missing = peer.missing?.();
       if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i));
       else say(`without ${peer.name}: ${missing}\n`);
@@ -131,6 +143,8 @@ async function main(): Promise<void> {
     const figures = await play(contestants, chosen, rounds, () => interrupted);
     const results = chosen.map((work) => resultOf(work, contestants, figures));
     process.stdout.write(`${results.map(markdown).join('\n\n')}\n`);
+    if (chosen.some((work) => work.for === 'authenticated'))
+      process.stdout.write(`\n${await signingTable(lab)}\n`);
     for (const complaint of complaints) process.stdout.write(`\n${complaint}\n`);
     if (flags.json !== undefined) {
       const machine = { node: process.version, kernel: release(), cores: cpus().length };
@@ -154,7 +168,17 @@ const complaints: string[] = [];
 
 type Figures = Map<string, { readonly [column: string]: number }[]>;
 const figuresKey = (peer: Peer, work: Work): string => `${peer.name}: ${work.name}`;
-const takesPart = (peer: Peer, work: Work): boolean => peer.works === 'all' || work.for === 'connections';
+const takesPart = (peer: Peer, work: Work): boolean =>
+  work.for === 'authenticated'
+    ? peer.works === 'authenticated' || peer.compareAuthenticated === true
+    : peer.works === 'all' || (peer.works === 'connections' && work.for === 'connections');
+
+/** The same work, as much of it as that peer is given. */
+function shareOf({ share = 1 }: Peer, work: Work): Work {
+  const of = (task: Task): Task =>
+    task.work === 'connections' ? { ...task, count: Math.ceil(task.count * share) } : task;
+  return { ...work, amount: Math.ceil(work.amount * share), task: of(work.task), warmUp: of(work.warmUp) };
+}
 
 async function play(
   contestants: readonly Contestant[],
@@ -164,10 +188,11 @@ async function play(
 ): Promise<Figures> {
   const figures: Figures = new Map();
   for (let round = 1; round <= rounds; round++) {
-    for (const work of chosen) {
+    for (const whole of chosen) {
       for (const contestant of contestants) {
         const { peer } = contestant;
-        if (!takesPart(peer, work)) continue;
+        if (!takesPart(peer, whole)) continue;
+        const work = shareOf(peer, whole);
         if (interrupted()) throw new Error('interrupted');
         say(`\r\x1b[Kround ${round} of ${rounds}: ${work.title}: ${peer.name}`);
         if (round === 1) await contestant.perform(work.warmUp);

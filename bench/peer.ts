@@ -24,8 +24,15 @@ export interface Arrangement {
 
 export interface Peer {
   readonly name: string;
-  /** 'connections': only what concerns single connections; the bytes flow as those of another peer do. */
-  readonly works: 'all' | 'connections';
+  /**
+   * 'connections': only what concerns single connections; the bytes flow as those of another peer do. 'authenticated':
+   * only the work of that name.
+   */
+  readonly works: 'all' | 'connections' | 'authenticated';
+  /** Of the usual amount of authenticated connections; default 1. For what takes long. */
+  readonly share?: number;
+  /** It is a measure for authenticated connections. */
+  readonly compareAuthenticated?: boolean;
   /** Why it cannot take part on this machine. */
   readonly missing?: () => string | undefined;
   readonly setUp: (place: Place) => Promise<Arrangement>;

@@ -1,13 +1,21 @@
-/** The server program: `node server.js LISTENER`. Collects garbage on SIGUSR2. */
+/**
+ * The server program: `node server.js LISTENER`. Collects garbage on SIGUSR2; says for each line on stdin in one on
+ * stdout how often it has signed.
+ */
+import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
+import { signed } from './authentication.js';
 import { CHUNK, HEADER_LENGTH, Operation, readHeader } from './protocol.js';
 import { type Listener, listen } from './transports.js';
 
 const chunk = Buffer.alloc(CHUNK, 7);
 
 process.on('SIGUSR2', () => global.gc?.());
+createInterface({ input: process.stdin }).on('line', () => {
+  process.stdout.write(`${JSON.stringify(signed())}\n`);
+});
 
-listen(JSON.parse(process.argv[2] ?? '') as Listener, (stream) => {
+await listen(JSON.parse(process.argv[2] ?? '') as Listener, (stream) => {
   stream.on('error', () => {});
   stream.once('data', (first: Buffer) => {
     if (first[0] === Operation.Echo) {

@@ -19,7 +19,13 @@ export interface Column {
 const GB = 1e9;
 
 export const COLUMNS: {
-  readonly [work in 'bulk' | 'ping-pong' | 'connections' | 'first byte' | 'idle']: readonly Column[];
+  readonly [work in
+    | 'bulk'
+    | 'ping-pong'
+    | 'connections'
+    | 'authenticated'
+    | 'first byte'
+    | 'idle']: readonly Column[];
 } = {
   bulk: [
     { key: 'rate', title: 'MB/s', digits: 0, of: ({ seconds }, bytes) => bytes / 1e6 / seconds },
@@ -47,6 +53,17 @@ export const COLUMNS: {
     { key: 'client', title: 'client CPU µs', digits: 0, of: ({ clientCpu }, n) => (clientCpu * 1e6) / n },
     { key: 'server', title: 'server CPU µs', digits: 0, of: ({ serverCpu }, n) => (serverCpu * 1e6) / n },
   ],
+  authenticated: [
+    { key: 'rate', title: 'per second', digits: 0, of: ({ seconds }, n) => n / seconds },
+    { key: 'client', title: 'client CPU µs', digits: 0, of: ({ clientCpu }, n) => (clientCpu * 1e6) / n },
+    { key: 'server', title: 'server CPU µs', digits: 0, of: ({ serverCpu }, n) => (serverCpu * 1e6) / n },
+    {
+      key: 'batch',
+      title: 'connections per signature',
+      digits: 1,
+      of: ({ signatures }, n) => (signatures === 0 ? Number.NaN : n / signatures),
+    },
+  ],
   'first byte': [
     { key: 'p50', title: 'p50 µs', digits: 0, of: ({ samples = [] }) => quantile(samples, 0.5) },
     { key: 'p99', title: 'p99 µs', digits: 0, of: ({ samples = [] }) => quantile(samples, 0.99) },
@@ -72,11 +89,16 @@ export function markdown({ title, columns, rows }: WorkResult): string {
     ...columns.map(({ key, digits }) => {
       const value = medians[key] ?? Number.NaN;
       if (Number.isNaN(value)) return 'none';
-      const ratio = row === 0 ? '' : ` (${(value / (first[key] ?? Number.NaN)).toFixed(2)})`;
+      const base = first[key];
+      const ratio = row === 0 || !base ? '' : ` (${(value / base).toFixed(2)})`;
       return `${value.toFixed(digits)}${ratio}`;
     }),
   ]);
-  const lines = [[title, ...columns.map(({ title }) => title)], ...cells];
+  return table([[title, ...columns.map(({ title }) => title)], ...cells]);
+}
+
+/** The first line is the head. */
+export function table(lines: readonly (readonly string[])[]): string {
   const widths = lines[0]?.map((_, i) => Math.max(...lines.map((line) => line[i]?.length ?? 0))) ?? [];
   const line = (words: readonly string[]) =>
     `| ${words.map((word, i) => word.padEnd(widths[i] ?? 0)).join(' | ')} |`;

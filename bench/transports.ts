@@ -4,16 +4,28 @@ import * as net from 'node:net';
 import type { Duplex } from 'node:stream';
 import * as tls from 'node:tls';
 import * as tcpcrypt from '#src/index.js';
+import { type AuthenticationSpec, ofClient, ofServer } from './authentication.js';
 
 export type Connector =
   | { readonly kind: 'plain'; readonly host: string; readonly port: number }
   | { readonly kind: 'tls'; readonly host: string; readonly port: number; readonly resume: boolean }
-  | { readonly kind: 'tcpcrypt'; readonly host: string; readonly port: number; readonly mode: tcpcrypt.Mode };
+  | {
+      readonly kind: 'tcpcrypt';
+      readonly host: string;
+      readonly port: number;
+      readonly mode: tcpcrypt.Mode;
+      readonly auth?: AuthenticationSpec;
+    };
 
 export type Listener =
   | { readonly kind: 'plain'; readonly port: number }
   | { readonly kind: 'tls'; readonly port: number; readonly key: string; readonly certificate: string }
-  | { readonly kind: 'tcpcrypt'; readonly port: number; readonly mode: tcpcrypt.Mode };
+  | {
+      readonly kind: 'tcpcrypt';
+      readonly port: number;
+      readonly mode: tcpcrypt.Mode;
+      readonly auth?: AuthenticationSpec;
+    };
 
 /** TLS as close to the default of tcpcrypt as can be: X25519, AES-128-GCM. */
 const TLS = {
@@ -24,6 +36,8 @@ const TLS = {
 } as const;
 
 let session: Buffer | undefined;
+/** A mechanism is made once, and used for all connections. */
+let auth: tcpcrypt.Authentication | undefined;
 
 /** `ready` is called when data can flow. */
 export function connect(connector: Connector, ready: (stream: Duplex) => void): Duplex {
@@ -48,9 +62,12 @@ export function connect(connector: Connector, ready: (stream: Duplex) => void): 
       return socket;
     }
     case 'tcpcrypt': {
-      const { mode } = connector;
-      const socket = tcpcrypt.connect({ host, port, mode, noDelay: true }, () => {
+      const { mode, auth: spec } = connector;
+      if (spec !== undefined) auth ??= { offer: [ofClient(spec)] };
+      const options = auth === undefined ? {} : { auth, resumption: false };
+      const socket = tcpcrypt.connect({ host, port, mode, noDelay: true, ...options }, () => {
         if (!socket.encrypted) throw new Error(`not encrypted: ${socket.plainReason}`);
+        if (auth !== undefined && socket.peer === undefined) throw new Error('not authenticated');
         ready(socket);
       });
       return socket;
@@ -58,7 +75,7 @@ export function connect(connector: Connector, ready: (stream: Duplex) => void): 
   }
 }
 
-export function listen(listener: Listener, accepted: (stream: Duplex) => void): void {
+export async function listen(listener: Listener, accepted: (stream: Duplex) => void): Promise<void> {
   const { port } = listener;
   switch (listener.kind) {
     case 'plain':
@@ -72,7 +89,10 @@ export function listen(listener: Listener, accepted: (stream: Duplex) => void): 
       return;
     }
     case 'tcpcrypt': {
-      const server = tcpcrypt.createServer({ mode: listener.mode, noDelay: true }, accepted);
+      const { mode, auth: spec } = listener;
+      const options =
+        spec === undefined ? {} : { auth: { offer: [await ofServer(spec)] }, resumption: false };
+      const server = tcpcrypt.createServer({ mode, noDelay: true, ...options }, accepted);
       server.listen({ port, host: '0.0.0.0', backlog: 4096 });
       return;
     }

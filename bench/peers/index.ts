@@ -1,5 +1,6 @@
 /** Who takes part, in the order of the table. Plain TCP comes first: the others are compared with it. */
 import type { Peer } from '../peer.js';
+import { authenticatedPeers } from './authenticated.js';
 import { daemon } from './daemon.js';
 import { library } from './library.js';
 import { nodeRelay } from './node-relay.js';
@@ -7,4 +8,12 @@ import { nodeTlsPeers } from './node-tls.js';
 import { plain } from './plain.js';
 import { stunnel } from './stunnel.js';
 
-export const PEERS: readonly Peer[] = [plain, library, ...nodeTlsPeers, nodeRelay, daemon, stunnel];
+export const PEERS: readonly Peer[] = [
+  plain,
+  library,
+  ...nodeTlsPeers,
+  nodeRelay,
+  daemon,
+  stunnel,
+  ...authenticatedPeers,
+];

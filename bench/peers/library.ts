@@ -5,6 +5,7 @@ import { type Peer, SERVER_PORT } from '../peer.js';
 export const library: Peer = {
   name: 'tcpcrypt library',
   works: 'all',
+  compareAuthenticated: true,
   async setUp({ client, server }) {
     const kernels = [client, server].map(loadKernelPart);
     return {

@@ -5,6 +5,7 @@ import { type Peer, SERVER_PORT } from '../peer.js';
 const nodeTls = (name: string, works: Peer['works'], type: KeyType, resume: boolean): Peer => ({
   name,
   works,
+  compareAuthenticated: !resume,
   async setUp({ lab, server }) {
     return {
       connect: { kind: 'tls', host: server.address4, port: SERVER_PORT, resume },

@@ -4,6 +4,7 @@ import { type Peer, SERVER_PORT } from '../peer.js';
 export const plain: Peer = {
   name: 'plain TCP',
   works: 'all',
+  compareAuthenticated: true,
   setUp: async ({ server }) => ({
     connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
     listen: { kind: 'plain', port: SERVER_PORT },

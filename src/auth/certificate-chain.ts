@@ -226,14 +226,16 @@ function allowsPurpose({ keyUsage }: X509Certificate, purpose: 'server' | 'clien
 }
 
 function checkName(leaf: X509Certificate, host: string | undefined): void {
-  if (host === undefined) return;
-  // Only subject alternative names count, and a wildcard is a whole label (RFC 9525 §6).
-  const options = { subject: 'never', partialWildcards: false } as const;
-  const matches = isIP(host) === 0 ? leaf.checkHost(host, options) : leaf.checkIP(host);
-  if (matches !== undefined) return;
+  if (host === undefined || isFor(leaf, host)) return;
   throw new TcpcryptError('ERR_TCPCRYPT_AUTH_CERTIFICATE_NAME', {
     detail: `${leaf.subjectAltName ?? 'no name'}, not ${host}`,
   });
+}
+
+/** Only subject alternative names count, and a wildcard is a whole label (RFC 9525 §6). */
+export function isFor(leaf: X509Certificate, host: string): boolean {
+  const options = { subject: 'never', partialWildcards: false } as const;
+  return (isIP(host) === 0 ? leaf.checkHost(host, options) : leaf.checkIP(host)) !== undefined;
 }
 
 const refused = (detail: string): TcpcryptError =>

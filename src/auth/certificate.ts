@@ -38,7 +38,10 @@ export interface CertificateTrust {
    * Who the peer is, after everything else was found right; undefined refuses it. For whoever is called: that a CA
    * issued a certificate to somebody does not say that he may do something here.
    */
-  readonly authorize?: (certificate: X509Certificate) => string | undefined | PromiseLike<string | undefined>;
+  readonly authorize?: (
+    certificate: X509Certificate,
+    remoteAddress: string | undefined,
+  ) => string | undefined | PromiseLike<string | undefined>;
 }
 
 /** Tuned by us: a chain of RSA-4096 certificates has 8 KB. */
@@ -70,7 +73,7 @@ export function certificate({ key, chain, trust }: CertificateOptions): Mechanis
     canProve: signer !== undefined,
     canVerify: trust !== undefined,
     hint: new Uint8Array(),
-    async run({ role, proving, verifying, binding, send, receive }) {
+    async run({ role, proving, verifying, binding, send, receive, remoteAddress }) {
       if (proving && signer !== undefined) {
         const proof = await signer.sign(binding(role));
         send(Buffer.concat([u16(signer.scheme), encodedChain, encodePath(proof)]));
@@ -81,7 +84,7 @@ export function certificate({ key, chain, trust }: CertificateOptions): Mechanis
         role === 'A'
           ? checkProof(proof, binding('B'), judgeServers)
           : checkProof(proof, binding('A'), judgeClients);
-      const name = trust.authorize === undefined ? trust.host : await trust.authorize(leaf);
+      const name = trust.authorize === undefined ? trust.host : await trust.authorize(leaf, remoteAddress);
       if (name === undefined) {
         throw new TcpcryptError('ERR_TCPCRYPT_AUTH_CERTIFICATE', { detail: 'not authorized here' });
       }

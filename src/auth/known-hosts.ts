@@ -53,7 +53,7 @@ export function knownHosts(options: KnownHostsOptions): KeyTrust {
       const print = fingerprint(key);
       if (firstUse === 'refuse') {
         throw new TcpcryptError('ERR_TCPCRYPT_AUTH_KEY_UNKNOWN', {
-          detail: `${host} is not in ${file}; its key has the fingerprint ${print}`,
+          detail: `${host} is not in ${file}; its key has the fingerprint ${print}; if that is right, add the line "${host} ed25519 ${key.toString('base64')}"`,
         });
       }
       const isNew = await locked(file, async () => {

@@ -62,12 +62,14 @@ export function stretchPassword(user: string, realm: string, password: string): 
 /** Both ends know the password. @throws ERR_TCPCRYPT_ARGUMENT */
 export function cpace(options: PasswordClientOptions | CpaceServerOptions): Mechanism {
   const client = 'password' in options;
+  const stretched = new Last<Buffer>();
   return {
     ...passwordMechanism('cpace', options),
     async run(exchange) {
       const { user, realm } = namesOf(exchange, options);
       if (client) {
-        const prs = await stretchPassword(user, realm, options.password);
+        const { password } = options;
+        const prs = await stretched.of(realm, () => stretchPassword(user, realm, password));
         return cpaceClient(exchange, user, realm, prs);
       }
       return guarded(options.limit, exchange, user, async () => {
@@ -84,6 +86,7 @@ export function cpace(options: PasswordClientOptions | CpaceServerOptions): Mech
 export function spake2plus(options: PasswordClientOptions | Spake2plusServerOptions): Mechanism {
   const client = 'password' in options;
   const secret = client ? Buffer.alloc(0) : (options.secret ?? randomBytes(32));
+  const stretched = new Last<spake.ProverSecrets>();
   // Nobody's password, for users who are not known.
   const nobody = spake.verifierOf(spake.proverSecrets(randomBytes(spake.STRETCHED_LENGTH)));
   return {
@@ -99,7 +102,7 @@ export function spake2plus(options: PasswordClientOptions | Spake2plusServerOpti
         idProver: Buffer.from(user),
         idVerifier: Buffer.from(realm),
       };
-      if (client) return spakeProver(exchange, identities, options.password, realm);
+      if (client) return spakeProver(exchange, identities, options.password, realm, stretched);
       return guarded(options.limit, exchange, user, async () => {
         const record = await options.verifiers(user);
         return spakeVerifier(
@@ -240,13 +243,15 @@ async function spakeProver(
   identities: spake.Identities,
   password: string,
   realm: string,
+  stretched: Last<spake.ProverSecrets>,
 ): Promise<Peer> {
   const parameters = new Reader(await exchange.receive(3 + SALT_LENGTH), 'spake2plus parameters');
   const cost = { logN: parameters.u8(), r: parameters.u8(), p: parameters.u8() };
   const salt = parameters.bytes(SALT_LENGTH);
   if (!acceptableCost(cost)) throw malformed('cost of the password hash');
   const user = Buffer.from(identities.idProver).toString();
-  const secrets = await spakeSecrets(user, realm, password, salt, cost);
+  const parameter = `${cost.logN} ${cost.r} ${cost.p} ${salt.toString('base64')} ${realm}`;
+  const secrets = await stretched.of(parameter, () => spakeSecrets(user, realm, password, salt, cost));
   const x = spake.randomScalar();
   const shareP = spake.proverShare(x, secrets.w0);
   exchange.send(shareP);
@@ -295,6 +300,26 @@ function parseRecord(record: string): SpakeRecord {
 function unknownUser(secret: Uint8Array, user: string, verifier: spake.Verifier): SpakeRecord {
   const salt = purposeKey(secret, 'spake2plus unknown user', [prefixed(user)]).subarray(0, SALT_LENGTH);
   return { cost: DEFAULT_COST, salt, verifier };
+}
+
+/**
+ * What a client has made of its password: stretching takes a tenth of a second, and the next connection to the same
+ * server needs the same. As secret as the password, and as long in memory.
+ */
+class Last<Value> {
+  #parameter: string | undefined;
+  #value: Promise<Value> | undefined;
+
+  of(parameter: string, make: () => Promise<Value>): Promise<Value> {
+    if (this.#value === undefined || parameter !== this.#parameter) {
+      this.#parameter = parameter;
+      this.#value = make();
+      this.#value.catch(() => {
+        this.#value = undefined;
+      });
+    }
+    return this.#value;
+  }
 }
 
 /** @throws ERR_TCPCRYPT_AUTH_PROOF */
