@@ -74,10 +74,10 @@ function works(bytes: number, scale: number): Work[] {
     counted('connections', 'new connections, 8 at a time', 'connections', 2000, connections(8)),
     counted(
       'authenticated',
-      'new authenticated connections, 128 at a time',
+      'new authenticated connections, 512 at a time',
       'authenticated',
       1500,
-      connections(128),
+      connections(512),
       'authenticated',
     ),
     counted('first-byte', 'connect to first byte', 'first byte', 500, connections(1)),
