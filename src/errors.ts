@@ -203,6 +203,13 @@ export const ERRORS = {
     'the peer did not complete the key exchange in time',
   ),
 
+  ERR_TCPCRYPT_OVERLOAD: row(
+    'system',
+    'abort',
+    '',
+    'too many key exchanges at once: the oldest was given up',
+  ),
+
   ERR_TCPCRYPT_PEER_SILENT: row(
     'network',
     'abort',

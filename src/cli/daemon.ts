@@ -1,11 +1,13 @@
 /** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
 import { type Command, InvalidArgumentError } from 'commander';
 import { pino } from 'pino';
+import { MAX_CONNECTIONS, MAX_HELD } from '../daemon/capacity.js';
 import { Control } from '../daemon/control/control.js';
 import { type MetricsPlace, metricsPlace } from '../daemon/control/metrics.js';
 import { defaultControlPath, openControlSocket, removeSocketScript } from '../daemon/control/place.js';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
 import { leaveRoot } from '../daemon/least-privilege.js';
+import { notify } from '../daemon/notify.js';
 import { TcpcryptError } from '../errors.js';
 import { Guard } from '../kernel/guard.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
@@ -20,6 +22,8 @@ interface Flags extends NegotiationFlags {
   readonly control?: string;
   readonly metrics?: MetricsPlace;
   readonly user?: string;
+  readonly maxConnections: number;
+  readonly maxHeld: number;
 }
 
 export function register(program: Command): void {
@@ -34,6 +38,18 @@ export function register(program: Command): void {
       '--metrics <place>',
       'serve Prometheus metrics: a loopback address with port (127.0.0.1:9569), or the path of a socket',
       metricsPlace,
+    )
+    .option(
+      '--max-connections <n>',
+      'relayed at once; above it, new ones stay plain',
+      parseCount,
+      MAX_CONNECTIONS,
+    )
+    .option(
+      '--max-held <n>',
+      'waiting for the far host at once; above it, new ones stay plain',
+      parseCount,
+      MAX_HELD,
     )
     .option('--user <name>', 'who to be once everything is set up (default: tcpcrypt, or else nobody)')
     .option('--log-level <level>', 'error, info or debug', 'info')
@@ -66,6 +82,7 @@ async function run(flags: Flags): Promise<void> {
     if (stopping) return;
     stopping = true;
     logger.info({ event: 'stopping', reason }, 'stopping');
+    notify('STOPPING=1');
     await daemon?.stop(flags.drain * 1000);
     control?.close();
     await cleaner.run();
@@ -77,6 +94,7 @@ async function run(flags: Flags): Promise<void> {
       logger,
       queue: flags.queue,
       exceptPorts: flags.except,
+      limits: { maxConnections: flags.maxConnections, maxHeld: flags.maxHeld },
       ...negotiationOptions(flags),
       ...(flags.pins === undefined ? {} : { pins: flags.pins }),
       onFailure: (error) => {
@@ -104,6 +122,12 @@ async function run(flags: Flags): Promise<void> {
   process.on('SIGTERM', () => void stop('SIGTERM', 0));
   process.on('SIGINT', () => void stop('SIGINT', 0));
   logger.info({ event: 'ready', user }, 'ready');
+  notify('READY=1');
+}
+
+function parseCount(text: string): number {
+  if (!/^\d{1,7}$/.test(text) || Number(text) < 1) throw new InvalidArgumentError('a number from 1');
+  return Number(text);
 }
 
 function parsePorts(text: string): number[] {

@@ -60,12 +60,13 @@ function text(status: Status): string {
       way,
       `received ${size(bytes[way].received)}, sent ${size(bytes[way].sent)}`,
     ]),
-    ['resources', `${size(status.memoryBytes)} of memory, ${status.openFiles} open files`],
+    ['resources', `${size(status.memoryBytes)} of memory, ${status.openFiles ?? 'all'} open files`],
   ];
   const lists = [
     list('counters', status.counters),
     list('plain, because of', status.fallbacks),
     list('failed, because of', status.failures),
+    list('not taken, because of the limit', status.shed),
   ];
   return [table(rows), ...lists.filter(Boolean)].join('\n\n');
 }

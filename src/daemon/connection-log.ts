@@ -7,6 +7,7 @@ import type { Channel } from '../socket/channel.js';
 import { type ConnectionDescription, describe } from '../socket/describe.js';
 import { ReasonCounter } from './reason-counter.js';
 import type { Ending } from './relay.js';
+import { Shedding } from './shedding.js';
 
 export type Direction = 'outbound' | 'inbound';
 
@@ -27,6 +28,8 @@ export type Counter =
   | 'uninvited'
   | 'inboundEncrypted'
   | 'inboundPlain'
+  /** Reset: a limit is reached. Those that come after it are plain, past the daemon. */
+  | 'inboundShed'
   /** The local server refused the connection. */
   | 'inboundRefused'
   /** Connections that ended with an error code of ours. */
@@ -52,9 +55,11 @@ export class ConnectionLog {
   readonly fallbacks = new ReasonCounter();
   /** Why connections failed, or far hosts were not reached: by error code, ours or the system's. */
   readonly failures = new ReasonCounter();
+  readonly shedding: Shedding;
 
   constructor(logger: Logger) {
     this.#logger = logger;
+    this.shedding = new Shedding(logger);
   }
 
   get counters(): Readonly<Record<string, number>> {

@@ -17,6 +17,7 @@ import { defaultPins } from '../kernel/pins.js';
 import { hasIPv6, Steering, uninstallScript } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
 import { type EncryptionOptions, encryption } from '../socket/options.js';
+import { Capacity, type Limits } from './capacity.js';
 import { ConnectionLog } from './connection-log.js';
 import { Inbound } from './inbound.js';
 import { Outbound } from './outbound.js';
@@ -34,6 +35,7 @@ export interface DaemonOptions
   readonly exceptPorts?: readonly number[];
   /** Directory of the pinned maps, where `tcpcrypt up` was told one. */
   readonly pins?: string;
+  readonly limits?: Limits;
   /** Something that the daemon cannot live without broke; it should stop. */
   readonly onFailure: (error: Error) => void;
 }
@@ -74,6 +76,7 @@ export class Daemon {
     const wanted = encryption({ ...options, mode: 'opportunistic' });
     const log = new ConnectionLog(logger);
     const memory = new PathMemory();
+    const capacity = new Capacity(options.limits);
     const truePeers = new TruePeers(pins ?? defaultPins());
     const carried = new CarriedConnections(pins ?? defaultPins());
     carried.removeLeftovers();
@@ -84,13 +87,14 @@ export class Daemon {
       memory,
       log,
       carried,
+      capacity,
       onFailure,
       ipv6,
     });
     let inbound: Inbound | undefined;
     let guard: Guard | undefined;
     try {
-      inbound = await Inbound.open({ encryption: wanted, truePeers, carried, log, ipv6 });
+      inbound = await Inbound.open({ encryption: wanted, truePeers, carried, log, capacity, ipv6 });
       const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6 };
       guard = new Guard(uninstallScript());
       const steering = Steering.install(rules);
@@ -142,7 +146,12 @@ export class Daemon {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
-    this.#steering.uninstall();
+    try {
+      this.#steering.uninstall();
+    } catch {
+      // E.g. no descriptors left to run a tool: the guard has its own.
+      await this.#guard.run();
+    }
     await this.#guard.standDown();
     this.#carried.close();
   }

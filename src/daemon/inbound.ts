@@ -12,6 +12,7 @@
  * fooled), and accept() and getpeername() report its port too.
  */
 import type { Socket as TcpSocket } from 'node:net';
+import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
 import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
@@ -20,10 +21,12 @@ import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
 import type { Encryption } from '../socket/options.js';
 import { passiveEnoOffer } from '../socket/passive-offer.js';
 import { descriptorOf, reset, transportOf } from '../socket/transport.js';
+import type { Capacity } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
+import type { Limit } from './shedding.js';
 import { StandInPorts } from './stand-in-ports.js';
 import { TransparentListener, transparentSocket } from './transparent.js';
 
@@ -35,6 +38,7 @@ export interface InboundOptions {
   readonly truePeers: TruePeers;
   readonly carried: CarriedConnections;
   readonly log: ConnectionLog;
+  readonly capacity: Capacity;
   readonly ipv6: boolean;
 }
 
@@ -50,12 +54,15 @@ export class Inbound {
   readonly #options: InboundOptions;
   readonly #listener: TransparentListener;
   readonly #relays = new Set<Relay>();
+  /** Those of them whose key exchange goes on, the oldest first. */
+  readonly #handshakes = new Set<Relay>();
   readonly #ports = new StandInPorts();
   readonly #netns = netnsCookie();
 
   private constructor(options: InboundOptions, listener: TransparentListener) {
     this.#options = options;
     this.#listener = listener;
+    options.capacity.watch(() => this.#relays.size);
     listener.onConnection((far) => this.#accept(far));
   }
 
@@ -98,7 +105,8 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
-    const { encryption, log, carried } = this.#options;
+    const { encryption, log, carried, capacity } = this.#options;
+    if (this.#shed(far)) return;
     const client = { address: remoteAddress, port: remotePort };
     const server = { address: localAddress, port: localPort };
     const fd = descriptorOf(far);
@@ -114,16 +122,49 @@ export class Inbound {
     const entry = log.open('inbound', endpointText(server), endpointText(client));
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
+        this.#handshakes.delete(ready);
         entry.ready(ready.channel);
         this.#connectOn(ready, { entry, publisher, client, server }, CONNECT_TRIES);
       },
       onEnd: (ended, ending) => {
+        this.#handshakes.delete(ended);
         this.#relays.delete(ended);
         entry.end(ended.channel, ending);
       },
     });
     entry.channel = relay.channel;
     this.#relays.add(relay);
+    this.#handshakes.add(relay);
+    // Already now, so that the next SYN finds nobody and goes on to the server, in plaintext.
+    if (capacity.exhausted !== undefined) this.#pause(capacity.exhausted);
+  }
+
+  /**
+   * Makes room, or refuses: with too many key exchanges the oldest is given up, which is never one that goes on as it
+   * should; with too many connections the listener closes for a while, and the kernel lets SYNs pass to the server.
+   */
+  #shed(far: TcpSocket): boolean {
+    const { capacity, log } = this.#options;
+    const limit = capacity.exhausted;
+    if (limit !== undefined) {
+      log.count('inboundShed');
+      far.on('error', () => {});
+      reset(far);
+      this.#pause(limit);
+      return true;
+    }
+    const [oldest] = this.#handshakes;
+    if (oldest !== undefined && this.#handshakes.size >= capacity.maxHandshakes) {
+      log.shedding.shed('handshakes');
+      oldest.abort(new TcpcryptError('ERR_TCPCRYPT_OVERLOAD'));
+    }
+    return false;
+  }
+
+  #pause(limit: Limit): void {
+    const { capacity, log } = this.#options;
+    log.shedding.shed(limit);
+    this.#listener.pause(() => capacity.relieved);
   }
 
   #refuse(far: TcpSocket): void {

@@ -21,6 +21,7 @@ import { MARK } from '../kernel/steering.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { reset } from '../socket/transport.js';
+import { type Capacity, isOutOfFiles } from './capacity.js';
 import type { ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
 import type { PathMemory } from './path-memory.js';
@@ -28,8 +29,6 @@ import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
 import { TransparentListener } from './transparent.js';
 
-/** Tuned by us: SYNs held at once; above it, SYNs pass unencrypted (opportunistic) and are counted. */
-export const MAX_HELD = 1024;
 /** Milliseconds in which the application's released SYN must arrive at the relay port. */
 export const ARRIVAL_TIMEOUT = 5_000;
 
@@ -57,6 +56,7 @@ export interface OutboundOptions {
   readonly memory: PathMemory;
   readonly log: ConnectionLog;
   readonly carried: CarriedConnections;
+  readonly capacity: Capacity;
   readonly onFailure: (error: Error) => void;
   readonly ipv6: boolean;
 }
@@ -72,10 +72,11 @@ export class Outbound {
   private constructor(options: OutboundOptions, listener: TransparentListener) {
     this.#options = options;
     this.#listener = listener;
+    options.capacity.watch(() => this.#relays.size + this.#expected.size);
     listener.onConnection((local) => this.#arrived(local));
     this.#queue = NfQueue.open({
       queue: options.queue,
-      maxHeld: MAX_HELD * 2,
+      maxHeld: options.capacity.maxHeld * 2,
       onSegment: (held) => this.#held(held),
       onError: options.onFailure,
     });
@@ -139,8 +140,11 @@ export class Outbound {
       else this.#queue.accept(id, mark | MARK.REDIRECT);
       return;
     }
-    if (this.#expected.size >= MAX_HELD) {
+    const { capacity } = this.#options;
+    const limit = this.#expected.size >= capacity.maxHeld ? 'held' : capacity.exhausted;
+    if (limit !== undefined) {
       log.count('outboundShed');
+      log.shedding.shed(limit);
       this.#queue.accept(id);
       return;
     }
@@ -211,7 +215,8 @@ export class Outbound {
 
   /** Let the application hear it from the network itself. */
   #unreachable(expected: Expected, id: number, error: unknown): void {
-    this.#options.log.count('outboundUnreachable');
+    if (isOutOfFiles(error)) this.#options.log.shedding.shed('files');
+    this.#options.log.count(isOutOfFiles(error) ? 'outboundShed' : 'outboundUnreachable');
     this.#options.log.failures.count((error as NodeJS.ErrnoException).code);
     this.#options.log.debug('far host not reached', {
       to: endpointText(expected.destination),

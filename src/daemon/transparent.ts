@@ -1,14 +1,17 @@
 /** Listeners that TPROXY may deliver to: what they accept has the address that the packets were meant for. */
-import { type AddressInfo, createServer, type Server, type Socket as TcpSocket } from 'node:net';
+import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
 import { type EnoOffer, openEnoSocket, refuseSynData } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
+import { NO_LINGER, reset } from '../socket/transport.js';
 
 /** So many connections may wait to be accepted; the kernel has a limit of its own (net.core.somaxconn). */
 const BACKLOG = 4096;
 /** How often to look for a port that is free on both loopback addresses. */
 const ATTEMPTS = 16;
+/** How often a listener that pauses looks whether it may go on (ms). */
+const PAUSE = 50;
 
 export interface TransparentOptions {
   /** What to answer to TCP-ENO; without it, nothing. */
@@ -19,38 +22,110 @@ export interface TransparentOptions {
 
 /** A listener on the same, free port of 127.0.0.1 and ::1. What it accepts is half-open. */
 export class TransparentListener {
-  readonly #servers: readonly Server[];
+  readonly #options: TransparentOptions;
+  /** Bound, but not listening: the port stays ours while the listener pauses. */
+  readonly #places: number[];
+  readonly #servers: Server[] = [];
+  #handler: (socket: TcpSocket) => void = reset;
+  #closed = false;
+  #pause: NodeJS.Timeout | undefined;
 
   private constructor(
     readonly port: number,
-    servers: readonly Server[],
+    places: number[],
+    options: TransparentOptions,
   ) {
-    this.#servers = servers;
+    this.#places = places;
+    this.#options = options;
   }
 
   static async open(options: TransparentOptions): Promise<TransparentListener> {
-    for (let attempt = 1; ; attempt++) {
-      const four = await listen(4, 0, options);
-      const { port } = four.address() as AddressInfo;
-      if (!options.ipv6) return new TransparentListener(port, [four]);
-      try {
-        return new TransparentListener(port, [four, await listen(6, port, options)]);
-      } catch (error) {
-        four.close();
-        const taken = error instanceof TcpcryptError && error.errno === libc.EADDRINUSE;
-        if (!taken || attempt === ATTEMPTS) throw error;
-      }
+    const { port, places } = freePort(options.ipv6);
+    const listener = new TransparentListener(port, places, options);
+    try {
+      await listener.#listen();
+      return listener;
+    } catch (error) {
+      listener.close();
+      throw error;
     }
   }
 
   /** From now on, what is accepted goes to `handler`; to be called at once. */
   onConnection(handler: (socket: TcpSocket) => void): void {
-    for (const server of this.#servers) server.on('connection', handler);
+    this.#handler = handler;
+  }
+
+  /** Accepts nothing until `over`, which is asked every now and then. What waits to be accepted is reset. */
+  pause(over: () => boolean): void {
+    if (this.#pause !== undefined || this.#closed) return;
+    for (const server of this.#servers.splice(0)) server.close();
+    this.#pause = setInterval(() => {
+      if (!over()) return;
+      clearInterval(this.#pause);
+      this.#pause = undefined;
+      // Out of descriptors: another pause.
+      this.#listen().catch(() => this.pause(over));
+    }, PAUSE);
   }
 
   /** Accepts nothing any more; what has been accepted stays. */
   close(): void {
-    for (const server of this.#servers) server.close();
+    this.#closed = true;
+    clearInterval(this.#pause);
+    for (const server of this.#servers.splice(0)) server.close();
+    for (const fd of this.#places.splice(0)) libc.close(fd);
+  }
+
+  async #listen(): Promise<void> {
+    for (const family of familiesOf(this.#options.ipv6)) {
+      const server = await listen(family, this.port, this.#options);
+      if (this.#closed) {
+        server.close();
+        return;
+      }
+      server.on('connection', (socket) => this.#handler(socket));
+      // Out of descriptors: what waits is accepted later.
+      server.on('error', () => {});
+      this.#servers.push(server);
+    }
+  }
+}
+
+const familiesOf = (ipv6: boolean): readonly (4 | 6)[] => (ipv6 ? [4, 6] : [4]);
+
+/** A port that is free on both loopback addresses, and bound there. */
+function freePort(ipv6: boolean): { readonly port: number; readonly places: number[] } {
+  for (let attempt = 1; ; attempt++) {
+    const places: number[] = [];
+    try {
+      places.push(boundSocket(4, 0));
+      const name = libc.getsockname(places[0] ?? -1);
+      const port = name.readUInt16BE(2);
+      if (ipv6) places.push(boundSocket(6, port));
+      return { port, places };
+    } catch (error) {
+      for (const fd of places) libc.close(fd);
+      const taken = error instanceof TcpcryptError && error.errno === libc.EADDRINUSE;
+      if (!taken || attempt === ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** A transparent socket at `port` of the loopback address. */
+function boundSocket(family: 4 | 6, port: number, offer?: EnoOffer): number {
+  const fd = transparentSocket(family, offer);
+  try {
+    // Two sockets may have the port as long as one of them at most listens.
+    libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
+    // What is accepted inherits it: if the process has no descriptor for it, it is reset, and not ended in order.
+    libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, NO_LINGER);
+    if (family === 6) libc.setsockopt(fd, libc.SOL_IPV6, libc.IPV6_V6ONLY, 1);
+    libc.bind(fd, sockaddr(family === 4 ? '127.0.0.1' : '::1', port));
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
   }
 }
 
@@ -72,14 +147,7 @@ export function transparentSocket(family: 4 | 6, offer?: EnoOffer): number {
 }
 
 async function listen(family: 4 | 6, port: number, options: TransparentOptions): Promise<Server> {
-  const fd = transparentSocket(family, options.offer);
-  try {
-    if (family === 6) libc.setsockopt(fd, libc.SOL_IPV6, libc.IPV6_V6ONLY, 1);
-    libc.bind(fd, sockaddr(family === 4 ? '127.0.0.1' : '::1', port));
-  } catch (error) {
-    libc.close(fd);
-    throw error;
-  }
+  const fd = boundSocket(family, port, options.offer);
   const server = createServer({ allowHalfOpen: true, noDelay: true });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

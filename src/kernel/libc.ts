@@ -17,6 +17,7 @@ export const AF_NETLINK = 16;
 /** linux/netlink.h: the protocol number under AF_NETLINK. */
 export const NETLINK_NETFILTER = 12;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
@@ -48,6 +49,8 @@ export const EAGAIN = 11;
 export const EACCES = 13;
 export const EBUSY = 16;
 export const EINVAL = 22;
+export const ENFILE = 23;
+export const EMFILE = 24;
 export const ENOPROTOOPT = 92;
 export const EOPNOTSUPP = 95;
 export const EAFNOSUPPORT = 97;
@@ -65,6 +68,7 @@ const c = {
   socket: libc.func('int socket(int, int, int)'),
   close: libc.func('int close(int)'),
   bind: libc.func('int bind(int, const void *, uint32_t)'),
+  getsockname: libc.func('int getsockname(int, void *, void *)'),
   connect: libc.func('int connect(int, const void *, uint32_t)'),
   listen: libc.func('int listen(int, int)'),
   setsockopt: libc.func('int setsockopt(int, int, int, const void *, uint32_t)'),
@@ -75,6 +79,7 @@ const c = {
   eventfd: libc.func('int eventfd(unsigned int, int)'),
   flock: libc.func('int flock(int, int)'),
   write: libc.func('int64_t write(int, const void *, size_t)'),
+  getrlimit: libc.func('int getrlimit(int, void *)'),
   prctl: libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)'),
   capset: libc.func('int capset(void *, const void *)'),
   seccomp: libc.func('long syscall(long, unsigned int, unsigned int, const void *)'),
@@ -110,6 +115,13 @@ export const bind = (fd: number, address: Uint8Array): void => {
 /** `bind(2)`; returns 0 or -errno. */
 export const tryBind = (fd: number, address: Uint8Array): number =>
   c.bind(fd, address, address.length) < 0 ? -koffi.errno() : 0;
+
+/** `getsockname(2)`: a `struct sockaddr`. */
+export const getsockname = (fd: number): Buffer => {
+  const address = Buffer.alloc(28);
+  check('getsockname', c.getsockname(fd, address, int32(address.length)));
+  return address;
+};
 
 /** `connect(2)`; returns 0 or -errno (-EINPROGRESS on a non-blocking stream socket). */
 export const tryConnect = (fd: number, address: Uint8Array): number =>
@@ -193,6 +205,14 @@ export function waitReadable(fds: readonly number[]): Promise<void> {
 export const tryLock = (fd: number): number => {
   const LOCK_EX_NB = 2 | 4;
   return c.flock(fd, LOCK_EX_NB) < 0 ? -koffi.errno() : 0;
+};
+
+/** `getrlimit(2)`, RLIMIT_NOFILE: the soft limit of open files; needs no descriptor itself. */
+export const openFilesLimit = (): number => {
+  const RLIMIT_NOFILE = 7;
+  const limits = Buffer.alloc(16);
+  check('getrlimit', c.getrlimit(RLIMIT_NOFILE, limits));
+  return Number(limits.readBigUInt64LE());
 };
 
 /** `prctl(2)`; returns what the call returns. */

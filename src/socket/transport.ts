@@ -19,7 +19,7 @@ export function descriptorOf(transport: TcpSocket): number {
 }
 
 /** `struct linger`: on, zero seconds. close(2) then sends RST and forgets what was not sent. */
-const NO_LINGER = Buffer.from(new Int32Array([1, 0]).buffer);
+export const NO_LINGER = Buffer.from(new Int32Array([1, 0]).buffer);
 const LINGER_AS_USUAL = Buffer.from(new Int32Array([0, 0]).buffer);
 
 /** Aborts a connection (RFC 793 ABORT): RST at once. Does nothing when it is closed already. */

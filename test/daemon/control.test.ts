@@ -253,4 +253,28 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.match(refused.stderr, /is something else/);
     assert.ok(existsSync(file));
   });
+
+  test('systemd hears when it is ready, and when it stops', async () => {
+    const erin = pair.lab.host('erin');
+    const path = join(pair.lab.directory, 'notify.sock');
+    const listener = erin.spawn(
+      ...python(`import socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind('${path}')
+import os; os.chmod('${path}', 0o777)
+print('listening', flush=True)
+for _ in range(2): print(s.recv(100).decode(), flush=True)`),
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    const said: string[] = [];
+    assert.ok(listener.stdout);
+    createInterface({ input: listener.stdout }).on('line', (line) => said.push(line));
+    await eventually(() => assert.deepEqual(said, ['listening']));
+    const daemon = erin.spawn(process.execPath, [main, 'daemon', '--pins', pair.kernelPart(erin)], {
+      stdio: 'ignore',
+      env: { ...process.env, NOTIFY_SOCKET: path },
+    });
+    await eventually(() => assert.deepEqual(said, ['listening', 'READY=1']));
+    daemon.kill('SIGTERM');
+    await eventually(() => assert.deepEqual(said, ['listening', 'READY=1', 'STOPPING=1']));
+  });
 });

@@ -100,6 +100,9 @@ function registryOf(daemon: Daemon): Registry {
   counter(registry, 'tcpcrypt_failures_total', 'Connections that failed', ['code'], () =>
     Object.entries(log.failures.counts).map(([code, value]) => [{ code }, value]),
   );
+  counter(registry, 'tcpcrypt_shed_total', 'Connections that a limit kept out', ['limit'], () =>
+    Object.entries(log.shedding.counts.counts).map(([limit, value]) => [{ limit }, value]),
+  );
   return registry;
 }
 

@@ -52,11 +52,13 @@ export interface Status {
   readonly rememberedDestinations: number;
   readonly bytes: Readonly<Record<Direction, { readonly received: number; readonly sent: number }>>;
   readonly memoryBytes: number;
-  readonly openFiles: number;
+  readonly openFiles: number | null;
   readonly counters: Readonly<Record<string, number>>;
   /** Why connections stayed plain, and why they failed: how often, by error code. */
   readonly fallbacks: Readonly<Record<string, number>>;
   readonly failures: Readonly<Record<string, number>>;
+  /** Not taken, or given up: how often, by the limit that was reached. */
+  readonly shed: Readonly<Record<string, number>>;
 }
 
 export interface ConnectionStatus {

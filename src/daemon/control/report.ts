@@ -20,17 +20,22 @@ export function statusOf(daemon: Daemon): Status {
     rememberedDestinations: memory.size,
     bytes: { outbound: log.traffic('outbound'), inbound: log.traffic('inbound') },
     memoryBytes: process.memoryUsage.rss(),
-    openFiles: readdirSync('/proc/self/fd').length,
+    openFiles: openFiles(),
     counters: log.counters,
     fallbacks: log.fallbacks.counts,
     failures: log.failures.counts,
+    shed: log.shedding.counts.counts,
   };
 }
 
-function problemsOf(_daemon: Daemon): string[] {
+function problemsOf({ log }: Daemon): string[] {
   const problems: string[] = [];
-  if (!kernelPartPresent())
+  if (kernelPartGone())
     problems.push('the kernel part is gone, nothing is encrypted: run "tcpcrypt up" and restart the daemon');
+  if (log.shedding.active)
+    problems.push(
+      'a limit is reached, new connections stay plain: see --max-connections, --max-held, LimitNOFILE=',
+    );
   return problems;
 }
 
@@ -66,6 +71,23 @@ export function connectionStatus(entry: ConnectionEntry): ConnectionStatus {
 }
 
 const seconds = (since: number): number => Math.max(0, Math.round((Date.now() - since) / 1000));
+
+function openFiles(): number | null {
+  try {
+    return readdirSync('/proc/self/fd').length;
+  } catch {
+    return null; // none left to look with
+  }
+}
+
+/** Out of descriptors, nobody knows. */
+function kernelPartGone(): boolean {
+  try {
+    return !kernelPartPresent();
+  } catch {
+    return false;
+  }
+}
 
 let version: string | undefined;
 function packageVersion(): string {

@@ -1,0 +1,136 @@
+/** Who means the daemon no good disturbs nobody else, and holds nothing of it for long. */
+import assert from 'node:assert/strict';
+import { createInterface } from 'node:readline';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { Status } from '#src/daemon/control/protocol.js';
+import type { DaemonProcess } from '#src/demo/daemons.js';
+import type { Host } from '#src/lab/host.js';
+import { killGroup } from '#src/lab/netns.js';
+import { LORIS, STANDING, SYN_FLOOD } from './support/flood.js';
+import { eventually, Pair, python, skip } from './support/pair.js';
+import { MANY } from './support/probe.js';
+
+const main = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
+
+describe('a hostile client', { skip }, () => {
+  let pair: Pair;
+  let port = 8100;
+  afterEach(() => pair?.close());
+
+  const status = async (host: Host): Promise<Status> => {
+    const { stdout, stderr } = await host.run(process.execPath, [main, 'status', '--json']);
+    assert.notEqual(String(stdout), '', stderr);
+    return JSON.parse(String(stdout)) as Status;
+  };
+  const sheddingLines = (daemon: DaemonProcess | undefined) =>
+    daemon?.lines.filter(({ event }) => event === 'shedding') ?? [];
+
+  async function echo(): Promise<number> {
+    pair.bob.spawn(...python(STANDING, 'serve', `${++port}`), { stdio: 'ignore' });
+    await pair.bob.waitForListener(port);
+    return port;
+  }
+
+  /** `count` connections from alice to bob that stay until `close`. */
+  async function standing(to: number, count: number) {
+    const client = pair.alice.spawn(...python(STANDING, 'many', pair.bob.address4, `${to}`, `${count}`), {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    assert.ok(client.stdout);
+    for await (const line of createInterface({ input: client.stdout })) {
+      assert.deepEqual(JSON.parse(line), { answered: count, failures: [] });
+      break;
+    }
+    return { close: () => client.stdin?.end('\n') };
+  }
+
+  /** What was made since `pair.forget` to this port was encrypted at both ends. */
+  async function assertEncrypted(to: number, count: number): Promise<void> {
+    const secure = (daemon: DaemonProcess | undefined, end: 'local' | 'remote'): (string | undefined)[] =>
+      (daemon?.lines ?? [])
+        .filter((line) => line.event === 'secure' && line[end]?.endsWith(`:${to}`))
+        .map(({ sessionId }) => sessionId)
+        .sort();
+    await eventually(() => {
+      assert.equal(secure(pair.onAlice, 'remote').length, count);
+      assert.deepEqual(secure(pair.onAlice, 'remote'), secure(pair.onBob, 'local'));
+    });
+  }
+
+  async function assertWorks(to: number, count: number, atOnce: number): Promise<void> {
+    pair.bob.spawn(...python(MANY, 'serve', `${to}`, 'client'), { stdio: 'ignore' });
+    await pair.bob.waitForListener(to);
+    const { stdout, stderr } = await pair.alice.run(
+      ...python(MANY, 'call', pair.bob.address4, `${to}`, 'client', `${count}`, `${atOnce}`),
+      { timeoutMs: 60_000 },
+    );
+    assert.deepEqual(JSON.parse(String(stdout)), { done: count, failed: 0, failures: [] }, stderr);
+  }
+
+  let carol: Host;
+  beforeEach(async () => {
+    pair = await Pair.open('neither end');
+    pair.onAlice = await pair.daemon(pair.alice);
+    pair.onBob = await pair.daemon(pair.bob);
+    carol = pair.lab.host('carol');
+    pair.kernelPart(carol);
+  });
+
+  async function loris(count: number, word: string) {
+    const to = await echo();
+    const client = carol.spawn(...python(LORIS, pair.bob.address4, `${to}`, `${count}`, word), {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    assert.ok(client.stdout);
+    const said: string[] = [];
+    createInterface({ input: client.stdout }).on('line', (line) => said.push(line));
+    await eventually(() => assert.equal(said[0], 'open'), 60_000);
+    return { said, client };
+  }
+
+  test('half-open key exchanges: others go on; the oldest are given up, the rest in time', async () => {
+    const count = 1300;
+    const { said } = await loris(count, '');
+    const during = await status(pair.bob);
+    assert.ok(during.connections.handshake <= 1024);
+    assert.ok((during.shed.handshakes ?? 0) >= count - 1024);
+    assert.equal(sheddingLines(pair.onBob).length, 1);
+    pair.forget();
+    await assertWorks(++port, 100, 10);
+    await assertEncrypted(port, 100);
+    await eventually(() => assert.equal(said[1], `${count}`), 60_000);
+    const after = await status(pair.bob);
+    assert.equal(after.connections.inbound, 0);
+    assert.ok((after.failures.ERR_TCPCRYPT_HANDSHAKE_TIMEOUT ?? 0) > 0);
+    assert.ok((after.failures.ERR_TCPCRYPT_OVERLOAD ?? 0) >= count - 1024);
+  });
+
+  test('garbage instead of a key exchange: reset at once, counted by its reason', async () => {
+    const { said } = await loris(200, 'GET / HTTP/1.1');
+    await eventually(() => assert.equal(said[1], '200'));
+    const { failures, connections } = await status(pair.bob);
+    assert.equal(failures.ERR_TCPCRYPT_INIT_MAGIC, 200);
+    assert.equal(connections.inbound, 0);
+    await assertWorks(++port, 20, 5);
+    await assertEncrypted(port, 20);
+  });
+
+  test('a flood of SYNs that nobody follows up: others connect all the same', async () => {
+    const to = await echo();
+    // The kernel there must not take the half-open connections back.
+    carol.enter(
+      'nft',
+      ['-f', '-'],
+      'table ip mute { chain o { type filter hook output priority 0; tcp flags rst drop; }; }',
+    );
+    const flood = carol.spawn(...python(SYN_FLOOD, carol.address4, pair.bob.address4, `${to}`, '20000'), {
+      stdio: 'ignore',
+    });
+    await assertWorks(++port, 50, 5);
+    const connections = await standing(to, 10);
+    connections.close();
+    killGroup(flood);
+    assert.ok(pair.onBob?.running);
+  });
+});

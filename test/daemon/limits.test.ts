@@ -1,0 +1,133 @@
+/** What is too much for the daemon, it leaves to plain TCP, and none of it fails. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { Status } from '#src/daemon/control/protocol.js';
+import type { DaemonProcess } from '#src/demo/daemons.js';
+import type { Host } from '#src/lab/host.js';
+import { STANDING } from './support/flood.js';
+import { eventually, Pair, python, skip } from './support/pair.js';
+import { MANY } from './support/probe.js';
+
+const main = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
+
+describe('limits of the daemon', { skip }, () => {
+  let pair: Pair;
+  let port = 8000;
+  beforeEach(async () => {
+    pair = await Pair.open('neither end');
+  });
+  afterEach(() => pair?.close());
+
+  const status = async (host: Host): Promise<Status> => {
+    const { stdout, stderr } = await host.run(process.execPath, [main, 'status', '--json']);
+    assert.notEqual(String(stdout), '', stderr);
+    return JSON.parse(String(stdout)) as Status;
+  };
+  const sheddingLines = (daemon: DaemonProcess | undefined) =>
+    daemon?.lines.filter(({ event }) => event === 'shedding') ?? [];
+
+  async function echo(): Promise<number> {
+    pair.bob.spawn(...python(STANDING, 'serve', `${++port}`), { stdio: 'ignore' });
+    await pair.bob.waitForListener(port);
+    return port;
+  }
+
+  /** `count` connections from alice to bob that stay until `close`. */
+  async function standing(to: number, count: number) {
+    const client = pair.alice.spawn(...python(STANDING, 'many', pair.bob.address4, `${to}`, `${count}`), {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    assert.ok(client.stdout);
+    for await (const line of createInterface({ input: client.stdout })) {
+      assert.deepEqual(JSON.parse(line), { answered: count, failures: [] });
+      break;
+    }
+    return { close: () => client.stdin?.end('\n') };
+  }
+
+  /** What was made since `pair.forget` to this port was encrypted at both ends. */
+  async function assertEncrypted(to: number, count: number): Promise<void> {
+    const secure = (daemon: DaemonProcess | undefined, end: 'local' | 'remote'): (string | undefined)[] =>
+      (daemon?.lines ?? [])
+        .filter((line) => line.event === 'secure' && line[end]?.endsWith(`:${to}`))
+        .map(({ sessionId }) => sessionId)
+        .sort();
+    await eventually(() => {
+      assert.equal(secure(pair.onAlice, 'remote').length, count);
+      assert.deepEqual(secure(pair.onAlice, 'remote'), secure(pair.onBob, 'local'));
+    });
+  }
+
+  async function assertWorks(to: number, count: number, atOnce: number): Promise<void> {
+    pair.bob.spawn(...python(MANY, 'serve', `${to}`, 'client'), { stdio: 'ignore' });
+    await pair.bob.waitForListener(to);
+    const { stdout, stderr } = await pair.alice.run(
+      ...python(MANY, 'call', pair.bob.address4, `${to}`, 'client', `${count}`, `${atOnce}`),
+      { timeoutMs: 60_000 },
+    );
+    assert.deepEqual(JSON.parse(String(stdout)), { done: count, failed: 0, failures: [] }, stderr);
+  }
+
+  const all = { answered: 60 };
+
+  test('outbound, more connections than allowed: the rest is plain, none fails, it is said once', async () => {
+    pair.onAlice = await pair.daemon(pair.alice, ['--max-connections', '20']);
+    pair.onBob = await pair.daemon(pair.bob);
+    const connections = await standing(await echo(), all.answered);
+    const during = await status(pair.alice);
+    assert.equal(during.connections.encrypted, 20);
+    assert.equal(during.shed.connections, 40);
+    assert.equal(during.state, 'degraded');
+    assert.equal(sheddingLines(pair.onAlice).length, 1);
+    connections.close();
+    await eventually(async () => assert.equal((await status(pair.alice)).connections.outbound, 0));
+    pair.forget();
+    await assertWorks(++port, 5, 1);
+    await assertEncrypted(port, 5);
+  });
+
+  test('inbound, more connections than allowed: the rest goes to the server in plaintext, none fails', async () => {
+    pair.onAlice = await pair.daemon(pair.alice);
+    pair.onBob = await pair.daemon(pair.bob, ['--max-connections', '20']);
+    const connections = await standing(await echo(), all.answered);
+    const during = await status(pair.bob);
+    assert.equal(during.connections.encrypted, 20);
+    assert.equal(during.connections.inbound, 20);
+    assert.equal(sheddingLines(pair.onBob).length, 1);
+    connections.close();
+    await eventually(async () => assert.equal((await status(pair.bob)).connections.inbound, 0));
+    pair.forget();
+    await assertWorks(++port, 5, 1);
+    await assertEncrypted(port, 5);
+  });
+
+  test('no descriptors left: connections are plain, none fails; with descriptors they are encrypted again', async () => {
+    pair.onAlice = await pair.daemon(pair.alice, ['--user', 'nobody']);
+    pair.onBob = await pair.daemon(pair.bob, ['--user', 'nobody']);
+    const files = (host: DaemonProcess | undefined, limit: number): void => {
+      // As its own user: not every root may change the limits of others.
+      const user = ['--reuid=nobody', '--regid=nogroup', '--clear-groups'];
+      execFileSync('setpriv', [...user, 'prlimit', '--pid', `${host?.pid}`, `--nofile=${limit}:`]);
+    };
+    for (const daemon of [pair.onAlice, pair.onBob]) files(daemon, 140);
+    const connections = await standing(await echo(), all.answered);
+    const during = await status(pair.alice);
+    assert.ok(during.connections.encrypted > 0 && during.connections.encrypted < 30);
+    assert.ok((during.shed.files ?? 0) > 0);
+    assert.equal(sheddingLines(pair.onAlice).length, 1);
+    connections.close();
+    // Fewer than it has already: nothing can be opened at all.
+    for (const daemon of [pair.onAlice, pair.onBob]) files(daemon, 10);
+    await (await standing(await echo(), 10)).close();
+    assert.ok(pair.onAlice.running && pair.onBob.running);
+    for (const daemon of [pair.onAlice, pair.onBob]) files(daemon, 4096);
+    await eventually(async () => {
+      pair.forget();
+      await assertWorks(++port, 1, 1);
+      await assertEncrypted(port, 1);
+    }, 30_000);
+  });
+});
