@@ -257,8 +257,10 @@ ${tproxyTo(relayPort)}    # No listener: it is gone.
   # Inbound SYNs that carry ENO, to a listening socket of this machine that does not negotiate ENO itself.
   # Where there is no such socket, all tests of it fail. What is found in TIME_WAIT, the remains of an earlier
   # connection from the same port, has no mark any more: then the port's last listener decides.
+  # After address translation (-100): what is for another host now, e.g. a container whose port is published, is not
+  # ours, though a proxy may listen on that port here.
   chain steer_prerouting {
-    type filter hook prerouting priority -150; policy accept;
+    type filter hook prerouting priority -99; policy accept;
     iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
       tcp dport != { ${except.join(', ')} } fib daddr type local jump steer_syn
     # What follows such a SYN finds its socket by itself, but for the ACK that answers a SYN cookie.
@@ -284,6 +286,14 @@ ${tproxyTo(inboundPort, `ct mark set ct mark | ${hex(MARK.STEERED)} `)}  }
     ${has(MARK.LOCAL_DELIVERY)} ct direction original ct mark set ct mark | ${hex(MARK.LOCAL_DELIVERY)}
     ${has(MARK.REDIRECT)} ct direction original ct mark set ct mark | ${hex(MARK.REDIRECT)}
   }
+  # Nor shall others translate their addresses (masquerade what a container's network sends anywhere else, redirect a
+  # service's address to its host): what is translated already, if only to itself, is not translated again.
+  chain keep_destination_output {
+    type nat hook output priority -101; policy accept;
+${keepAddress(families, 'dnat', 'daddr')}  }
+  chain keep_source_postrouting {
+    type nat hook postrouting priority 99; policy accept;
+${keepAddress(families, 'snat', 'saddr')}  }
   chain route_leg_output {
     type route hook output priority -149; policy accept;
     ct mark & ${hex(MARK.LOCAL_DELIVERY)} != 0 ct direction reply meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
@@ -294,6 +304,14 @@ ${tproxyTo(inboundPort, `ct mark set ct mark | ${hex(MARK.STEERED)} `)}  }
 }
 `;
 }
+
+const keepAddress = (families: readonly Family[], how: 'dnat' | 'snat', address: 'daddr' | 'saddr'): string =>
+  families
+    .map(
+      (f) =>
+        `    meta nfproto ${f.name} ct mark & ${hex(MARK.LOCAL_DELIVERY | MARK.REDIRECT)} != 0 ${how} ${f.nft} to ${f.nft} ${address}\n`,
+    )
+    .join('');
 
 /** Remembers what iptables is about to create; see {@link uninstallScript}. */
 function createdMemo({ nft }: Family): string {
