@@ -187,12 +187,14 @@ async function handshake(
   agreed.catch(() => {}); // whoever needs it awaits it
 
   const peers: Peer[] = [];
+  /** Our proofs, in whichever run. */
+  const sent: Buffer[] = [];
   for (const run of runs) {
     const mechanism = offer.find(({ name }) => MECHANISMS[name].id === run.mechanism);
     const entry = them.entries.find(({ mechanism }) => mechanism === run.mechanism);
     if (mechanism === undefined || entry === undefined)
       throw new TcpcryptError('ERR_TCPCRYPT_AUTH_NO_MECHANISM');
-    const exchange = exchangeOf(stream, agreed, us.role, run, mechanism, transcript, {
+    const exchange = exchangeOf(stream, agreed, us.role, run, mechanism, transcript, sent, {
       peerHint: Buffer.from(entry.hint),
       remoteAddress,
     });
@@ -214,9 +216,9 @@ function exchangeOf(
   run: Run,
   { name }: Mechanism,
   transcript: Buffer,
+  sent: Buffer[],
   known: Pick<Exchange, 'peerHint' | 'remoteAddress'>,
 ): Exchange {
-  const sent: Buffer[] = [];
   const number = u16(run.mechanism);
   return {
     ...known,
