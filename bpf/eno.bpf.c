@@ -7,21 +7,24 @@
  *     eno_state.h       the maps
  *     eno_listener.h    which listener a SYN-ACK belongs to
  *     eno_resume.h      resumption by a listener
- *     eno_handshake.h   call-backs of the TCP handshake
- *     eno_sockopt.h     setsockopt and getsockopt
+ *     eno_handshake.h   call-backs of the TCP handshake; eno_active.h, eno_passive.h: of either opener
+ *     eno_setsockopt.h, eno_getsockopt.h
  *     eno_true_peer.h   getpeername behind the relay
+ *     eno_wish.h        what programs wish that do not speak ENO themselves
  *     eno_carried.h     the session ID of connections that the daemon carries
  *
- * What cannot be done from here, or is not done yet:
+ * Large functions are not inlined, for the limit of the stack: 512 bytes for all frames of a call chain.
  *
- *   - A repeated SYN cannot be compared with the first one (eno_handshake.h, eno_syn_options).
+ * What cannot be done from here:
+ *
+ *   - A repeated SYN cannot be compared with the first one (eno_passive.h, eno_syn_options).
  *   - Data in a received SYN with ENO cannot be discarded (ENO-41). The kernel drops it by itself, except on listeners with
  *     TCP Fast Open. So a listener with ENO cannot have that; and while the daemon runs, a SYN with ENO to any other
  *     listener goes to one of the daemon's.
- *   - TCP_ENO_RAW only: the options of the draft for TEPs inside the kernel are reserved.
  */
 #include "eno_handshake.h"
-#include "eno_sockopt.h"
+#include "eno_setsockopt.h"
+#include "eno_getsockopt.h"
 #include "eno_true_peer.h"
 
 SEC("sockops")

@@ -16,8 +16,13 @@
 
 #define AF_INET6 10
 #define SOL_SOCKET 1
+#define SO_KEEPALIVE 9
 #define SO_MARK 36
+#define SO_BINDTOIFINDEX 62
 #define IPPROTO_TCP 6
+#define TCP_KEEPIDLE 4
+#define TCP_KEEPINTVL 5
+#define TCP_USER_TIMEOUT 18
 #define TCP_FASTOPEN 23
 
 #define ENOPROTOOPT 92

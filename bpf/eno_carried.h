@@ -14,42 +14,13 @@
 #ifndef ENO_CARRIED_H
 #define ENO_CARRIED_H
 
-#include "eno_state.h"
+#include "eno_wish.h"
 
 /* Longer than any connect(2) may take: an entry that no connection followed is of no use to a later one. */
 #define ENO_CARRIED_PATIENCE (180ULL * 1000 * 1000 * 1000)
 
-static __always_inline void eno_map_ipv4(__u32 *address, __u32 ipv4)
-{
-	address[2] = bpf_htonl(0xffff);
-	address[3] = ipv4;
-}
-
-/* The tuple as the socket sees it. `key` must be zero. */
-static __always_inline void eno_tuple_of(struct bpf_sock *sk, __u64 netns_cookie, struct eno_tuple *key)
-{
-	__u32 *local = (__u32 *)key->local, *remote = (__u32 *)key->remote;
-
-	key->netns_cookie = netns_cookie;
-	if (sk->family == AF_INET6) {
-		local[0] = sk->src_ip6[0];
-		local[1] = sk->src_ip6[1];
-		local[2] = sk->src_ip6[2];
-		local[3] = sk->src_ip6[3];
-		remote[0] = sk->dst_ip6[0];
-		remote[1] = sk->dst_ip6[1];
-		remote[2] = sk->dst_ip6[2];
-		remote[3] = sk->dst_ip6[3];
-	} else {
-		eno_map_ipv4(local, sk->src_ip4);
-		eno_map_ipv4(remote, sk->dst_ip4);
-	}
-	key->local_port = bpf_htons(sk->src_port);
-	key->remote_port = sk->dst_port;
-}
-
 /* An entry of an earlier connection from here to there. */
-static __always_inline void eno_carried_forget(struct bpf_sock_ops *ctx)
+static __noinline void eno_carried_forget(struct bpf_sock_ops *ctx)
 {
 	struct eno_tuple key = {};
 
@@ -59,7 +30,7 @@ static __always_inline void eno_carried_forget(struct bpf_sock_ops *ctx)
 	bpf_map_delete_elem(&eno_carried, &key);
 }
 
-static __always_inline struct eno_carried *eno_carried_of(struct bpf_sock_ops *ctx, __u32 opener)
+static __noinline struct eno_carried *eno_carried_of(struct bpf_sock_ops *ctx, __u32 opener)
 {
 	struct eno_tuple key = {};
 	struct eno_carried *c;
@@ -77,12 +48,19 @@ static __always_inline void eno_carried_keep(struct eno_socket *e, const struct 
 	__builtin_memcpy(e->session_id, c->session_id, sizeof(e->session_id));
 }
 
-/* The application's connection to the daemon is there; the key exchange with the far host may take longer. */
-static __always_inline struct eno_socket *eno_carried_connected(struct bpf_sock_ops *ctx)
+/* The application is connected: to the daemon, where the key exchange with the far host may take longer, or past it.
+ * Returns the state of a carried socket. */
+static __noinline struct eno_socket *eno_carried_connected(struct bpf_sock_ops *ctx, struct eno_socket *e)
 {
-	if (!eno_carried_of(ctx, ENO_ACTIVE))
+	struct eno_carried *c = eno_carried_of(ctx, ENO_ACTIVE);
+
+	if (eno_has_wish(e) && e->set.wish.tep_mandatory && !(c && c->now.phase == TCP_ENO_PHASE_ENCRYPTING))
+		eno_sever(ctx);
+	if (eno_has_wish(e))
+		eno_wish_forget(ctx);
+	if (!c)
 		return 0;
-	return eno_create(ctx->sk);
+	return e ? e : eno_create(ctx->sk);
 }
 
 /* The state of a carried socket changes: it ends, sooner or later. */
@@ -97,20 +75,23 @@ static __always_inline void eno_carried_state(struct bpf_sock_ops *ctx, struct e
 		eno_carried_keep(e, c);
 }
 
-/* The daemon has connected to the server. */
-static __always_inline struct eno_socket *eno_carried_accepted(struct bpf_sock_ops *ctx)
+/* A server's socket, connected with the daemon or with the far host itself. */
+static __noinline void eno_carried_accepted(struct bpf_sock_ops *ctx, struct eno_socket *e)
 {
 	struct eno_carried *c = eno_carried_of(ctx, ENO_PASSIVE);
-	struct eno_socket *e;
 
-	if (!c || c->taken || bpf_ktime_get_ns() - c->published > ENO_CARRIED_PATIENCE)
-		return 0;
-	e = eno_create(ctx->sk);
+	if (c && (c->taken || bpf_ktime_get_ns() - c->published > ENO_CARRIED_PATIENCE))
+		c = 0;
+	if (eno_has_wish(e) && e->set.wish.tep_mandatory && !(c && c->now.phase == TCP_ENO_PHASE_ENCRYPTING))
+		eno_sever(ctx);
+	if (!c)
+		return;
 	if (!e)
-		return 0;
+		e = eno_create(ctx->sk);
+	if (!e)
+		return;
 	c->taken = 1;
 	eno_carried_keep(e, c);
-	return e;
 }
 
 #endif

@@ -24,6 +24,7 @@ struct sock;
 struct sock_common {
 	atomic64_t skc_cookie;
 	struct sock *skc_listener;
+	__u16 skc_num;
 } KERNEL_TYPE;
 struct sock {
 	struct sock_common __sk_common;
@@ -56,21 +57,34 @@ struct bpf_sock_ops_kern {
 extern void *bpf_cast_to_kern_ctx(void *) __ksym;
 extern void *bpf_rdonly_cast(const void *, __u32) __ksym;
 
-/* The socket cookie of the listener, or 0. */
-static __always_inline __u64 eno_listener_cookie(struct bpf_sock_ops *ctx)
+/* The listener, or NULL. */
+static __always_inline struct sock *eno_listener(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock_ops_kern *kernel = bpf_cast_to_kern_ctx(ctx);
 	struct tcp_request_sock *request;
-	struct sock *listener;
 
 	if (!kernel->sk)
 		return 0;
 	request = bpf_skc_to_tcp_request_sock(kernel->sk);
 	if (!request)
 		return 0;
-	listener = bpf_rdonly_cast(request->req.req.__req_common.skc_listener,
-				   bpf_core_type_id_kernel(struct sock));
-	return listener->__sk_common.skc_cookie.counter;
+	return bpf_rdonly_cast(request->req.req.__req_common.skc_listener, bpf_core_type_id_kernel(struct sock));
+}
+
+/* The socket cookie of the listener, or 0. */
+static __always_inline __u64 eno_listener_cookie(struct bpf_sock_ops *ctx)
+{
+	struct sock *listener = eno_listener(ctx);
+
+	return listener ? listener->__sk_common.skc_cookie.counter : 0;
+}
+
+/* Whether the SYN was meant for another port than the listener's: it was steered here (TPROXY). */
+static __always_inline bool eno_steered(struct bpf_sock_ops *ctx)
+{
+	struct sock *listener = eno_listener(ctx);
+
+	return listener && listener->__sk_common.skc_num != ctx->local_port;
 }
 
 /* Whether TCP Fast Open was switched on for this socket: it would take data from SYN segments. */

@@ -12,6 +12,8 @@
  *                     takes them, or newer ones need the room
  *     eno_true_peers  the daemon's: whom getpeername() shall name
  *     eno_carried     the daemon's: the outcome, and the session ID, of the connections of others that it carries
+ *     eno_ports       listeners that wish something, by address and port: the daemon answers SYNs in their name
+ *     eno_wishes      what a connecting socket wishes, for the daemon that gets its SYN
  *     eno_install     who was loaded where: "tcpcrypt up" writes and reads it
  *
  * A program that finds nothing of its own in these maps leaves the socket alone: that is what makes stacked
@@ -27,8 +29,32 @@ struct eno_group {
 	__u32 accepts; /* 0: no group */
 };
 
+#define ENO_WISH_TEPS 8
+#define ENO_WISH_CONF 8 /* bytes: four identifiers */
+
+/* What an application wishes that does not speak a TEP itself. The daemon reads it, too. */
+struct eno_wish {
+	__u8 present; /* something was set */
+	__u8 enabled; /* TCP_ENO_ENABLED + 1; valid with enabled_set */
+	__u8 enabled_set;
+	__u8 gopt;
+	__u8 aa_mandatory;
+	__u8 tep_mandatory;
+	__u8 no_cache; /* TCP_CRYPT_CACHE_FLUSH before connect(2) */
+	__u8 teps_set;
+	__u8 teps_length;
+	__u8 aconf_length; /* bytes; 0: not set */
+	__u8 bconf_length;
+	__u8 padding;
+	__u8 teps[ENO_WISH_TEPS];
+	__u8 aconf[ENO_WISH_CONF];
+	__u8 bconf[ENO_WISH_CONF];
+};
+
 struct eno_settings {
-	struct eno_offer offer;	  /* contents.length 0: ENO is off */
+	__u64 listener; /* in eno_ports: its cookie */
+	struct eno_offer offer;	  /* contents.length 0: this socket does not speak ENO itself */
+	struct eno_wish wish;
 	struct eno_expect expect;
 	struct eno_group group;
 	__u8 syn_tries;
@@ -144,6 +170,20 @@ struct {
 } eno_carried SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct eno_peer_key);
+	__type(value, struct eno_settings); /* offer: made of the wishes */
+} eno_ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096); /* only from connect(2) to the answer */
+	__type(key, struct eno_tuple);
+	__type(value, struct eno_wish);
+} eno_wishes SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -154,6 +194,46 @@ struct {
 static __always_inline struct eno_socket *eno_of(struct bpf_sock *sk)
 {
 	return sk ? bpf_sk_storage_get(&eno_sockets, sk, 0, 0) : 0;
+}
+
+static __always_inline void eno_map_ipv4(__u32 *address, __u32 ipv4)
+{
+	address[2] = bpf_htonl(0xffff);
+	address[3] = ipv4;
+}
+
+/* The socket's own address; `to` must be zero. */
+static __always_inline void eno_address_of(struct bpf_sock *sk, __u8 *to)
+{
+	__u32 *address = (__u32 *)to;
+
+	if (sk->family == AF_INET6) {
+		address[0] = sk->src_ip6[0];
+		address[1] = sk->src_ip6[1];
+		address[2] = sk->src_ip6[2];
+		address[3] = sk->src_ip6[3];
+	} else {
+		eno_map_ipv4(address, sk->src_ip4);
+	}
+}
+
+/* The tuple as the socket sees it. `key` must be zero. */
+static __always_inline void eno_tuple_of(struct bpf_sock *sk, __u64 netns_cookie, struct eno_tuple *key)
+{
+	__u32 *remote = (__u32 *)key->remote;
+
+	key->netns_cookie = netns_cookie;
+	eno_address_of(sk, key->local);
+	if (sk->family == AF_INET6) {
+		remote[0] = sk->dst_ip6[0];
+		remote[1] = sk->dst_ip6[1];
+		remote[2] = sk->dst_ip6[2];
+		remote[3] = sk->dst_ip6[3];
+	} else {
+		eno_map_ipv4(remote, sk->dst_ip4);
+	}
+	key->local_port = bpf_htons(sk->src_port);
+	key->remote_port = sk->dst_port;
 }
 
 static __always_inline struct eno_socket *eno_create(struct bpf_sock *sk)

@@ -3,12 +3,16 @@
  * tcp_eno.h - socket options for TCP-ENO (RFC 8547), after draft-ietf-tcpinc-api-06.
  *
  * With the kernel part of tcpcrypt loaded ("tcpcrypt up"), every process may use these options with
- * setsockopt(2) and getsockopt(2) at level IPPROTO_TCP, unprivileged, in any language. Without it, and for
- * the options that are only reserved below, both calls fail with ENOPROTOOPT.
+ * setsockopt(2) and getsockopt(2) at level IPPROTO_TCP, unprivileged, in any language. Without it both calls
+ * fail with ENOPROTOOPT. The manual page is tcp_eno(7).
  *
  *     // A host that speaks a TEP itself offers Curve25519 (0x23) and, less preferred, P-256 (0x21):
  *     setsockopt(fd, IPPROTO_TCP, TCP_ENO_RAW, "\x21\x23", 2);
  *     connect(fd, ...);
+ *
+ *     // An ordinary program, whose connections the daemon encrypts, would rather fail than be plain:
+ *     int yes = 1;
+ *     setsockopt(fd, IPPROTO_TCP, TCP_ENO_TEP_MANDATORY, &yes, sizeof yes);
  *
  *     // Is this connection encrypted, and what is it called?
  *     unsigned char id[TCP_ENO_SESSID_MAX];
@@ -16,12 +20,12 @@
  *     if (getsockopt(fd, IPPROTO_TCP, TCP_ENO_SESSID, id, &length) == 0) ...   // length bytes, never zero
  *
  * Errors:
- *     ENOPROTOOPT  the kernel part is not loaded for this process's cgroup, or the option is reserved
- *     ENOTCONN     reading, while the connection is still being negotiated (or has no session ID yet)
+ *     ENOPROTOOPT  the kernel part is not loaded for this process's cgroup
+ *     ENOTCONN     reading, where there is no connection, or it is still being negotiated (or has no session ID yet)
  *     EINVAL       reading, where ENO is off or has failed; setting an invalid value; a buffer too short
  *     EISCONN      setting what must be set before the SYN was sent or before listen(2)
  *     EACCES       setting a read-only option
- *     ENODATA      reading TCP_ENO_RAW or TCP_ENO_EXPECT while it is empty
+ *     ENODATA      reading an option of bytes while it is empty
  *     ENOENT, EEXIST   TCP_ENO_RESUME_TAKE, TCP_ENO_RESUMABLE
  */
 #ifndef TCP_ENO_H
@@ -39,25 +43,36 @@ extern "C" {
 #define TCP_ENO_TRANSCRIPT_MAX 80   /* the options of both hosts */
 #define TCP_ENO_SESSID_MIN 33	    /* RFC 8547 section 5.1 */
 
-/* ---- Options: the numbers of the FreeBSD prototype, not standardised ---- */
+/* ---- Options: the numbers of the FreeBSD prototype, not standardised ----
+ *
+ * Those without "read-only" are for programs that leave encryption to the daemon ("tcpcrypt daemon"): what they wish for
+ * their connections. They are to be set before connect(2) or listen(2), fail with EINVAL where TCP_ENO_RAW is set, and
+ * accepted sockets have those of their listener. The administrator's policy has the last word. */
 
-#define TCP_ENO_ENABLED 1026	    /* reserved */
+#define TCP_ENO_ENABLED 1026	    /* int -1..1: 0 = these connections are plain; 1 = ask for encryption also where earlier
+				       connections were plain; -1 = as the system says. Default -1 */
 #define TCP_ENO_SESSID 1027	    /* bytes, 33..64: the session ID. Read by any holder of the descriptor; set
 				       exactly once, by the implementation of the TEP that encrypts this connection */
 #define TCP_ENO_NEGTEP 1028	    /* int, read-only: the negotiated TEP; bit 7 is the v bit that host B sent */
-#define TCP_ENO_TEPS 1029	    /* reserved */
-#define TCP_ENO_SELF_GOPT 1030	    /* reserved: the global suboption is part of TCP_ENO_RAW */
+#define TCP_ENO_TEPS 1029	    /* bytes, at most 8: TEPs 0x21..0x24 to offer or to accept, in increasing preference (it
+				       counts in role B); bit 7 is ignored. Empty: as TCP_ENO_ENABLED 0.
+				       Default: what the daemon was told; TEPs that it was not told are not used */
+#define TCP_ENO_SELF_GOPT 1030	    /* int 0..31: our global suboption; bit 1 = application-aware, bit 0 = b, for active
+				       opens (it reads as 1 for passive ones). The others are sent as 0. Default 0 */
 #define TCP_ENO_PEER_GOPT 1031	    /* int 0..31, read-only: the peer's global suboption; bit 1 = application-aware */
 #define TCP_ENO_AA_MANDATORY 1032   /* int 0..1: 1 keeps ENO off unless the peer is application-aware (its a bit is 1).
-				       Unlike in the draft it goes with TCP_ENO_RAW. Default 0 */
-#define TCP_ENO_TEP_MANDATORY 1033  /* reserved */
+				       Unlike in the draft it goes with TCP_ENO_RAW as well. Default 0 */
+#define TCP_ENO_TEP_MANDATORY 1033  /* int 0..1, at any time: 1 = rather no connection than a plain one. connect(2) fails
+				       (ECONNREFUSED), or no byte leaves or enters and the connection ends with ETIMEDOUT,
+				       within some seconds; so does one that is plain when this is set. Default 0 */
 #define TCP_ENO_ROLE 1034	    /* int, read-only: 0 = host A, 1 = host B */
 #define TCP_ENO_SELF_NAME 1035	    /* bytes, read-only: role, then session ID: the unique name of this end */
 #define TCP_ENO_PEER_NAME 1036	    /* bytes, read-only: the same for the other end */
 #define TCP_ENO_RAW 1037	    /* bytes, at most 38: contents of the SYN-form option, without kind and length.
 				       Before connect(2): what the SYN carries. Before listen(2): the TEPs this host
 				       accepts, in increasing preference; a SYN-ACK carries our global suboption with
-				       b=1 and solely the chosen TEP. Empty: ENO is off (the default).
+				       b=1 and solely the chosen TEP. Empty: this socket does not speak ENO itself
+				       (the default). Excludes TCP_FASTOPEN on listeners: EOPNOTSUPP.
 				       Read: what was set */
 #define TCP_ENO_TRANSCRIPT 1038	    /* bytes, read-only: negotiation transcript (RFC 8547 section 4.8) */
 
@@ -76,6 +91,16 @@ extern "C" {
 				       ones are forgotten when there are too many. EEXIST: known already */
 #define TCP_ENO_RESUME_TAKE 1044    /* 10 bytes, TEP and the peer's half, write-only, on a socket with a group: takes a
 				       session back. ENOENT: a SYN has taken it, or it was forgotten */
+
+/* ---- tcpcrypt (RFC 8548); identifiers of AEAD algorithms are two bytes, big-endian ---- */
+
+#define TCP_CRYPT_CONF 1045	    /* int, read-only: the AEAD algorithm in use. Set once, by the implementation of tcpcrypt
+				       that encrypts this connection */
+#define TCP_CRYPT_ACONF 1046	    /* 1..4 identifiers: what to offer in role A; the order does not matter */
+#define TCP_CRYPT_BCONF 1047	    /* 1..4 identifiers: what to choose from in role B, in increasing preference. Both are
+				       for fresh key exchanges: a resumed session keeps its own. ENODATA: not set */
+#define TCP_CRYPT_CACHE_FLUSH 1048  /* int 1, write-only, before connect(2) or listen(2): these connections resume no
+				       earlier session. EISCONN afterwards */
 
 #define TCP_ENO_SESSID_MAX 64
 #define TCP_ENO_EXPECT_MAX 33
@@ -126,7 +151,8 @@ struct tcp_eno_state {
 	unsigned char acknowledging;  /* 1 while our segments still carry the two-byte option */
 	unsigned char sessid_length;  /* 0: TCP_ENO_SESSID is not set yet */
 	unsigned char transcript_length;
-	unsigned char reserved[6];
+	unsigned short cipher;	      /* as TCP_CRYPT_CONF; 0: not known yet */
+	unsigned char reserved[4];
 	unsigned char transcript[TCP_ENO_TRANSCRIPT_MAX];
 };
 

@@ -17,6 +17,10 @@ export type Counter =
   | 'outboundPlain'
   /** Released at once: the destination is known to be plain. */
   | 'outboundKnownPlain'
+  /** Released at once, or refused: the application wishes it so. */
+  | 'outboundUnwanted'
+  /** Refused: the application wishes no plain connection, and the far host answered without ENO. */
+  | 'outboundNotPlain'
   /** Released at once: too many SYNs are held already. */
   | 'outboundShed'
   | 'outboundUnreachable'

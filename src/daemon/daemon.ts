@@ -16,6 +16,7 @@ import { Guard } from '../kernel/guard.js';
 import { defaultPins } from '../kernel/pins.js';
 import { hasIPv6, Steering, uninstallScript } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
+import { Wishes } from '../kernel/wishes.js';
 import { type EncryptionOptions, encryption } from '../socket/options.js';
 import { Capacity, type Limits } from './capacity.js';
 import { ConnectionLog } from './connection-log.js';
@@ -80,6 +81,7 @@ export class Daemon {
     const truePeers = new TruePeers(pins ?? defaultPins());
     const carried = new CarriedConnections(pins ?? defaultPins());
     carried.removeLeftovers();
+    const wishes = new Wishes(pins ?? defaultPins());
     const ipv6 = hasIPv6();
     const outbound = await Outbound.open({
       queue,
@@ -87,6 +89,7 @@ export class Daemon {
       memory,
       log,
       carried,
+      wishes,
       capacity,
       onFailure,
       ipv6,
@@ -94,7 +97,7 @@ export class Daemon {
     let inbound: Inbound | undefined;
     let guard: Guard | undefined;
     try {
-      inbound = await Inbound.open({ encryption: wanted, truePeers, carried, log, capacity, ipv6 });
+      inbound = await Inbound.open({ encryption: wanted, truePeers, carried, wishes, log, capacity, ipv6 });
       const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6 };
       guard = new Guard(uninstallScript());
       const steering = Steering.install(rules);

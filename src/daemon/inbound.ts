@@ -18,12 +18,14 @@ import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { MARK } from '../kernel/steering.js';
 import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
+import type { Wishes } from '../kernel/wishes.js';
 import type { Encryption } from '../socket/options.js';
 import { passiveEnoOffer } from '../socket/passive-offer.js';
 import { descriptorOf, reset, transportOf } from '../socket/transport.js';
 import type { Capacity } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { type Endpoint, endpointText, familyOf } from './endpoint.js';
+import { heedListener } from './heed.js';
 import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
 import type { Limit } from './shedding.js';
@@ -37,6 +39,7 @@ export interface InboundOptions {
   readonly encryption: Encryption;
   readonly truePeers: TruePeers;
   readonly carried: CarriedConnections;
+  readonly wishes: Wishes;
   readonly log: ConnectionLog;
   readonly capacity: Capacity;
   readonly ipv6: boolean;
@@ -105,7 +108,7 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
-    const { encryption, log, carried, capacity } = this.#options;
+    const { log, carried, capacity } = this.#options;
     if (this.#shed(far)) return;
     const client = { address: remoteAddress, port: remotePort };
     const server = { address: localAddress, port: localPort };
@@ -118,6 +121,10 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
+    const encryption = heedListener(
+      this.#options.encryption,
+      this.#options.wishes.ofListener(server.address, server.port),
+    );
     const publisher = new Publisher(carried, log, fd);
     const entry = log.open('inbound', endpointText(server), endpointText(client));
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {

@@ -18,12 +18,14 @@ import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
 import { readSegment } from '../kernel/segment.js';
 import { MARK } from '../kernel/steering.js';
+import type { Wishes } from '../kernel/wishes.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { reset } from '../socket/transport.js';
 import { type Capacity, isOutOfFiles } from './capacity.js';
 import type { ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
+import { heed } from './heed.js';
 import type { PathMemory } from './path-memory.js';
 import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
@@ -37,6 +39,7 @@ interface Expected {
   readonly key: string;
   readonly source: Endpoint;
   readonly destination: Endpoint;
+  readonly encryption: Encryption;
   /** Once the far host has answered, and the SYN is released. */
   relay?: Relay | 'reset';
   attempt?: TcpSocket;
@@ -56,6 +59,7 @@ export interface OutboundOptions {
   readonly memory: PathMemory;
   readonly log: ConnectionLog;
   readonly carried: CarriedConnections;
+  readonly wishes: Wishes;
   readonly capacity: Capacity;
   readonly onFailure: (error: Error) => void;
   readonly ipv6: boolean;
@@ -126,8 +130,18 @@ export class Outbound {
     }
     const source = { address: syn.source, port: syn.sourcePort };
     const destination = { address: syn.destination, port: syn.destinationPort };
-    const { memory, log } = this.#options;
-    if (memory.isPlain(destination.address, destination.port, Date.now())) {
+    const { memory, log, wishes } = this.#options;
+    const wish = wishes.ofConnection({ local: source, remote: destination });
+    const encryption = heed(this.#options.encryption, wish);
+    const mayBePlain = wish?.mandatory !== true;
+    if (encryption === undefined) {
+      log.count('outboundUnwanted');
+      if (mayBePlain) this.#queue.accept(id);
+      else this.#queue.accept(id, mark | MARK.REFUSE);
+      return;
+    }
+    const insists = wish?.enabled === true || !mayBePlain;
+    if (!insists && memory.isPlain(destination.address, destination.port, Date.now())) {
       log.count('outboundKnownPlain');
       this.#queue.accept(id);
       return;
@@ -145,10 +159,11 @@ export class Outbound {
     if (limit !== undefined) {
       log.count('outboundShed');
       log.shedding.shed(limit);
-      this.#queue.accept(id);
+      if (mayBePlain) this.#queue.accept(id);
+      else this.#queue.accept(id, mark | MARK.REFUSE);
       return;
     }
-    const expected: Expected = { key, source, destination };
+    const expected: Expected = { key, source, destination, encryption };
     this.#expected.set(key, expected);
     try {
       expected.attempt = dial(
@@ -162,7 +177,7 @@ export class Outbound {
             libc.setsockopt(fd, libc.SOL_IP, libc.IP_BIND_ADDRESS_NO_PORT, 1);
           },
         },
-        this.#options.encryption,
+        encryption,
         (error, far) => {
           if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
           else if (far === undefined) this.#unreachable(expected, id, error);
@@ -176,9 +191,16 @@ export class Outbound {
 
   /** The far host answered: the application may come. */
   #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
-    const { log, memory, encryption, carried } = this.#options;
-    const { source, destination } = expected;
+    const { log, memory, carried } = this.#options;
+    const { source, destination, encryption } = expected;
     memory.remember(destination.address, destination.port, far.outcome.result === 'encrypt', Date.now());
+    if (encryption.mode === 'required' && far.outcome.result === 'plain') {
+      log.count('outboundNotPlain');
+      this.#forget(expected);
+      this.#refuse(far.transport);
+      this.#queue.accept(id, mark | MARK.REFUSE);
+      return;
+    }
     const entry = log.open('outbound', endpointText(source), endpointText(destination));
     const published = new Publisher(carried, log, far.fd).publish(
       { local: source, remote: destination },

@@ -28,8 +28,8 @@ export class Publisher {
     const entry: CarriedEntry | undefined =
       state && this.#attempt(() => this.#carried.publish(tuple, opener, state));
     return {
-      ready: ({ sessionId }) => {
-        if (sessionId !== undefined) this.#attempt(() => entry?.secure(sessionId));
+      ready: ({ sessionId, cipher }) => {
+        if (sessionId !== undefined) this.#attempt(() => entry?.secure(sessionId, cipher ?? 0));
       },
       // The application's socket takes over what is published when it is closed or reset, which comes first.
       end: () => setImmediate(() => this.#attempt(() => entry?.close())),

@@ -3,7 +3,7 @@
  * out, on their own sockets (bpf/eno_carried.h). Root only.
  *
  *     entry = carried.publish(tuple, 'active', state) before the application can see its connection
- *     entry.secure(sessionId)                         once the key exchange is over
+ *     entry.secure(sessionId, cipher)                 once the key exchange is over
  *     entry.close()                                   when the connection has ended
  */
 import { TcpcryptError } from '../errors.js';
@@ -21,6 +21,7 @@ const STATE = 16;
 const SESSION_ID = STATE + TCP_ENO_STATE_SIZE;
 /** In `struct tcp_eno_state`. */
 const SESSION_ID_LENGTH = STATE + 8;
+const CIPHER = STATE + 10;
 const OPENER = { active: 1, passive: 2 } as const;
 
 export interface TupleEnd {
@@ -129,8 +130,9 @@ export class CarriedEntry {
     return this.#key.toString('latin1');
   }
 
-  /** The key exchange is over. */
-  secure(sessionId: Uint8Array): void {
+  /** The key exchange is over. @param cipher AEAD identifier */
+  secure(sessionId: Uint8Array, cipher: number): void {
+    this.#value.writeUInt16LE(cipher, CIPHER);
     this.#value.set(sessionId.subarray(0, TCP_ENO_SESSID_MAX), SESSION_ID);
     this.#value.writeUInt8(sessionId.length, SESSION_ID_LENGTH);
     updateElement(this.#map, this.#key, this.#value);
@@ -152,7 +154,7 @@ function facts(value: Buffer): CarriedFacts {
 }
 
 /** `struct eno_tuple`. */
-function tupleKey(netns: bigint, { local, remote }: Tuple): Buffer {
+export function tupleKey(netns: bigint, { local, remote }: Tuple): Buffer {
   const key = Buffer.alloc(KEY_SIZE);
   key.writeBigUInt64LE(netns);
   addressBytes(local.address).copy(key, 8);

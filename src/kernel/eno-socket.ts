@@ -48,6 +48,7 @@ export const TCP_ENO = {
   RESUMABLE: 1043,
   RESUME_TAKE: 1044,
 } as const;
+export const TCP_CRYPT = { CONF: 1045, ACONF: 1046, BCONF: 1047, CACHE_FLUSH: 1048 } as const;
 export const TCP_ENO_SESSID_MAX = 64;
 /** `struct tcp_eno_state`. */
 export const TCP_ENO_STATE_SIZE = 96;
@@ -204,7 +205,11 @@ export function refuseSynData(fd: number): void {
   trySetsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, 0); // fails where nobody could switch it on
 }
 
-/** Lets every holder of the descriptor read the session ID (TCP_ENO_SESSID). Once per connection. */
-export function publishSessionId(fd: number, sessionId: Uint8Array): void {
+/**
+ * Lets every holder of the descriptor read the session ID (TCP_ENO_SESSID), and the AEAD (TCP_CRYPT_CONF). Once per
+ * connection.
+ */
+export function publishSessionId(fd: number, sessionId: Uint8Array, cipher?: number): void {
   setsockopt(fd, IPPROTO_TCP, TCP_ENO.SESSID, sessionId);
+  if (cipher !== undefined) setsockopt(fd, IPPROTO_TCP, TCP_CRYPT.CONF, cipher);
 }

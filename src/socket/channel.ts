@@ -352,7 +352,7 @@ export class Channel {
     const resumable = session.takeResumable();
     if (resumable !== undefined) this.#chain = this.#resumption.cache.keep(this.#peer, resumable);
     try {
-      if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId);
+      if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId, session.cipher);
     } catch {
       // "tcpcrypt down" in the meantime: others cannot ask the kernel for the session ID, nothing else is lost.
     }

@@ -22,7 +22,8 @@ export const ENO_SECTIONS: readonly Section[] = [
       'src/session/offer.ts',
       'src/session/negotiation.ts',
       'bpf/eno_option.h',
-      'bpf/eno_sockopt.h',
+      'bpf/eno_setsockopt.h',
+      'bpf/eno_wish.h',
     ],
   },
   { section: '§4.3', title: 'Roles', implemented: ['src/session/negotiation.ts', 'bpf/eno_negotiate.h'] },
@@ -51,7 +52,7 @@ export const ENO_SECTIONS: readonly Section[] = [
   {
     section: '§5.1',
     title: 'Session IDs',
-    implemented: ['src/session/key-schedule.ts', 'src/socket/socket.ts', 'bpf/eno_sockopt.h'],
+    implemented: ['src/session/key-schedule.ts', 'src/socket/socket.ts', 'bpf/eno_getsockopt.h'],
   },
   { section: '§10', title: 'Security considerations', implemented: ['README.md', 'src/session/session.ts'] },
   { section: '§11', title: 'Option kind 69', implemented: ['src/wire/constants.ts', 'bpf/eno_option.h'] },

@@ -3,29 +3,12 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { DaemonProcess } from '#src/demo/daemons.js';
-import type { Host } from '#src/lab/host.js';
-import { type Exchange, OPTIONS, type Seen } from './support/options.js';
-import { eventually, Pair, type Place, python, skip } from './support/pair.js';
-
-async function serve(host: Host, address: string, port: number): Promise<void> {
-  host.spawn(...python(OPTIONS, 'serve', address, `${port}`), { stdio: ['ignore', 'ignore', 'inherit'] });
-  await host.waitForListener(port);
-}
-
-async function call(host: Host, address: string, port: number, localPort = 0): Promise<Exchange> {
-  const { code, stdout, stderr } = await host.run(
-    ...python(OPTIONS, 'call', address, `${port}`, `${localPort}`),
-    { timeoutMs: 30_000 },
-  );
-  assert.equal(code, 0, stderr);
-  return JSON.parse(`${stdout}`) as Exchange;
-}
+import { call, int, type Seen, serve } from './support/options.js';
+import { eventually, Pair, type Place, skip } from './support/pair.js';
 
 /** Session IDs that a daemon logged about connections to `port`. */
 const logged = (daemon: DaemonProcess | undefined): (string | undefined)[] =>
   (daemon?.lines ?? []).filter(({ event }) => event === 'secure').map(({ sessionId }) => sessionId);
-
-const int = (value: number): string => `${value.toString(16).padStart(2, '0')}000000`;
 
 function assertNames(seen: Seen, role: 'A' | 'B'): void {
   const [self, peer] = role === 'A' ? ['00', '01'] : ['01', '00'];
@@ -85,19 +68,19 @@ describe('the session ID of carried connections', { skip }, () => {
   test('a tuple that is used again has its own ID, or none when it is plain', async () => {
     port++;
     await serve(pair.bob, '0.0.0.0', port);
-    const first = await call(pair.alice, pair.bob.address4, port, 40_123);
-    const second = await call(pair.alice, pair.bob.address4, port, 40_123);
+    const first = await call(pair.alice, pair.bob.address4, port, [], 40_123);
+    const second = await call(pair.alice, pair.bob.address4, port, [], 40_123);
     assert.equal(second.client.SESSID, second.server.SESSID);
     assert.notEqual(second.client.SESSID, first.client.SESSID);
 
     // Killed: it could take nothing back.
     await pair.onAlice?.stop('SIGKILL');
     await eventually(() => assert.equal(pair.alice.enter('nft', ['list', 'tables']).trim(), ''));
-    const { client, server } = await call(pair.alice, pair.bob.address4, port, 40_123);
+    const { client, server } = await call(pair.alice, pair.bob.address4, port, [], 40_123);
     assert.equal(client.SESSID, 'EINVAL');
     assert.equal(server.SESSID, 'EINVAL');
     pair.onAlice = await pair.daemon(pair.alice, ['--no-resume']);
-    const third = await call(pair.alice, pair.bob.address4, port, 40_123);
+    const third = await call(pair.alice, pair.bob.address4, port, [], 40_123);
     assert.match(third.client.SESSID, /^23/);
     assert.equal(third.server.SESSID, third.client.SESSID);
   });

@@ -48,10 +48,12 @@ test('down is the exact inverse of up, and both say so when there is nothing to 
     'eno_carried',
     'eno_install',
     'eno_listeners',
+    'eno_ports',
     'eno_requests',
     'eno_resumable',
     'eno_sockets',
     'eno_true_peers',
+    'eno_wishes',
     'link_eno_get',
     'link_eno_peer4',
     'link_eno_peer6',
@@ -170,7 +172,7 @@ test('up repairs an installation that lacks a link or a map', () => {
     up(place);
     rmSync(join(place.pins, missing));
     assert.equal(up(place).action, 'replaced', missing);
-    assert.equal(readdirSync(place.pins).length, 12);
+    assert.equal(readdirSync(place.pins).length, 14);
   }
   down(place);
   assert.deepEqual(traces(), before);
@@ -263,7 +265,7 @@ test('up mounts the BPF file system where there is none, and down unmounts it', 
   const [upReport = '', pins, downReport = '', mounts] = stdout.trim().split('\n');
   assert.match(stderr, /^The kernel part is up: .*\n$/); // again, after an "up" that was killed
   assert.equal(JSON.parse(upReport).mountedBpffs, true);
-  assert.equal(pins, '12');
+  assert.equal(pins, '14');
   assert.deepEqual(JSON.parse(downReport), {
     action: 'removed',
     pins: '/sys/fs/bpf/tcpcrypt/v1',

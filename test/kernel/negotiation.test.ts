@@ -269,7 +269,7 @@ test('ENO-61, API-7: the session ID is set once, by the encrypting end; SELF_NAM
   ends.close();
   const none = await pair(undefined, offer('23'));
   assert.equal(set(fdOf(none.server), TCP_ENO.SESSID, id), -EINVAL);
-  assert.equal(set(fdOf(none.client), TCP_ENO.SESSID, id), -ENOPROTOOPT);
+  assert.equal(set(fdOf(none.client), TCP_ENO.SESSID, id), -EACCES);
   none.close();
 });
 
@@ -334,7 +334,7 @@ test('SYN_TRIES: 2 by default, 0 to 255', () => {
 test('other options, other protocols and reserved numbers get the kernel’s own answers', () => {
   const tcp = socket(AF_INET, SOCK_STREAM, 0);
   const udp = socket(AF_INET, 2, 0);
-  for (const name of [TCP_ENO.ENABLED, TCP_ENO.TEPS, TCP_ENO.SELF_GOPT, TCP_ENO.TEP_MANDATORY, 1025, 1045]) {
+  for (const name of [1025, 1049]) {
     assert.equal(get(tcp, name), -ENOPROTOOPT, `${name}`);
     assert.equal(set(tcp, name, 1), -ENOPROTOOPT, `${name}`);
   }

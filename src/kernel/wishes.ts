@@ -1,0 +1,121 @@
+/**
+ * What applications wish that leave encryption to the daemon: the options of include/tcp_eno.h that they set on their own
+ * sockets (bpf/eno_wish.h). Root only.
+ */
+import { TcpcryptError } from '../errors.js';
+import type { Tuple } from './carried.js';
+import { tupleKey } from './carried.js';
+import { lookupElement, openMap } from './libbpf.js';
+import { close } from './libc.js';
+import { mapPin } from './pins.js';
+import { addressBytes } from './sockaddr.js';
+import { netnsCookie } from './true-peer.js';
+
+/** `struct eno_tuple`, `struct eno_peer_key`, `struct eno_settings` and, in it, `struct eno_wish` (bpf/eno_state.h). */
+const TUPLE_SIZE = 48;
+const PORT_KEY_SIZE = 32;
+const SETTINGS_SIZE = 264;
+const WISH_IN_SETTINGS = 168;
+const WISH_SIZE = 36;
+const TEPS = 12;
+const ACONF = 20;
+const BCONF = 28;
+const GLOBAL_B = 1;
+const GLOBAL_A = 2;
+
+export interface Wish {
+  /** TCP_ENO_ENABLED; undefined: as the system says. */
+  readonly enabled: boolean | undefined;
+  /** TCP_ENO_SELF_GOPT. */
+  readonly aware: boolean;
+  readonly roleB: boolean;
+  /** TCP_ENO_AA_MANDATORY. */
+  readonly mandatoryAware: boolean;
+  /** TCP_ENO_TEP_MANDATORY. */
+  readonly mandatory: boolean;
+  /** TCP_ENO_TEPS, most preferred first. */
+  readonly teps: readonly number[] | undefined;
+  /** TCP_CRYPT_ACONF. */
+  readonly ciphersA: readonly number[] | undefined;
+  /** TCP_CRYPT_BCONF, most preferred first. */
+  readonly ciphersB: readonly number[] | undefined;
+  /** TCP_CRYPT_CACHE_FLUSH: resume no earlier session. */
+  readonly noResume: boolean;
+}
+
+export class Wishes {
+  readonly #connections: number;
+  readonly #listeners: number;
+  readonly #netns = netnsCookie();
+
+  /**
+   * @param pins the directory that "tcpcrypt up" reported
+   * @throws ERR_TCPCRYPT_KERNEL_ABSENT
+   */
+  constructor(pins: string) {
+    this.#connections = open(pins, 'eno_wishes', TUPLE_SIZE, WISH_SIZE);
+    this.#listeners = open(pins, 'eno_ports', PORT_KEY_SIZE, SETTINGS_SIZE);
+  }
+
+  /** Of an application whose SYN is held. */
+  ofConnection(tuple: Tuple): Wish | undefined {
+    const value = lookupElement(this.#connections, tupleKey(this.#netns, tuple), WISH_SIZE);
+    return value === undefined ? undefined : wish(value);
+  }
+
+  /** Of the server that listens there: on this address, or on any. */
+  ofListener(address: string, port: number): Wish | undefined {
+    const anyOf4 = address.includes(':') ? [] : ['0.0.0.0'];
+    for (const bound of [address, ...anyOf4, '::']) {
+      const value = lookupElement(this.#listeners, portKey(this.#netns, bound, port), SETTINGS_SIZE);
+      if (value !== undefined) return wish(value.subarray(WISH_IN_SETTINGS, WISH_IN_SETTINGS + WISH_SIZE));
+    }
+    return undefined;
+  }
+
+  close(): void {
+    close(this.#connections);
+    close(this.#listeners);
+  }
+}
+
+function open(pins: string, name: string, keySize: number, valueSize: number): number {
+  const map = openMap(mapPin(pins, name), keySize, valueSize);
+  if (map === undefined)
+    throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
+  return map;
+}
+
+/** `struct eno_wish`. */
+function wish(value: Buffer): Wish {
+  const gopt = value.readUInt8(3);
+  const teps = value.subarray(TEPS, TEPS + value.readUInt8(8));
+  return {
+    enabled: value.readUInt8(2) === 0 ? undefined : value.readUInt8(1) === 2,
+    aware: (gopt & GLOBAL_A) !== 0,
+    roleB: (gopt & GLOBAL_B) !== 0,
+    mandatoryAware: value.readUInt8(4) !== 0,
+    mandatory: value.readUInt8(5) !== 0,
+    noResume: value.readUInt8(6) !== 0,
+    teps: value.readUInt8(7) === 0 ? undefined : [...teps].map((tep) => tep & 0x7f).reverse(),
+    ciphersA: identifiers(value, ACONF, value.readUInt8(9)),
+    ciphersB: identifiers(value, BCONF, value.readUInt8(10)),
+  };
+}
+
+/** Two bytes each, in increasing preference. */
+function identifiers(value: Buffer, offset: number, length: number): number[] | undefined {
+  if (length === 0) return undefined;
+  const found: number[] = [];
+  for (let i = 0; i < length; i += 2) found.unshift(value.readUInt16BE(offset + i));
+  return found;
+}
+
+/** `struct eno_peer_key`. */
+function portKey(netns: bigint, address: string, port: number): Buffer {
+  const key = Buffer.alloc(PORT_KEY_SIZE);
+  key.writeBigUInt64LE(netns);
+  addressBytes(address).copy(key, 8);
+  key.writeUInt16BE(port, 24);
+  return key;
+}
