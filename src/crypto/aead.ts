@@ -19,9 +19,15 @@ export interface AeadKey {
   seal(nonce: Uint8Array, header: Uint8Array, plaintext: readonly Uint8Array[]): Uint8Array[];
   /**
    * Decrypts the concatenation of `ciphertext`, whose last 16 bytes are the tag. Gives no plaintext, but
-   * undefined, unless the tag is right. The ciphertext is used up: the plaintext may have taken its place.
+   * undefined, unless the tag is right. The plaintext is put into `into`, of its length; without it the ciphertext is
+   * used up, as the plaintext may take its place.
    */
-  open(nonce: Uint8Array, header: Uint8Array, ciphertext: readonly Uint8Array[]): Uint8Array[] | undefined;
+  open(
+    nonce: Uint8Array,
+    header: Uint8Array,
+    ciphertext: readonly Uint8Array[],
+    into?: Uint8Array,
+  ): Uint8Array[] | undefined;
   /** Erases the key; `seal` and `open` then throw ERR_TCPCRYPT_CLOSED. */
   erase(): void;
 }
@@ -90,7 +96,12 @@ class NodeAeadKey implements AeadKey {
     return pieces;
   }
 
-  open(nonce: Uint8Array, header: Uint8Array, ciphertext: readonly Uint8Array[]): Uint8Array[] | undefined {
+  open(
+    nonce: Uint8Array,
+    header: Uint8Array,
+    ciphertext: readonly Uint8Array[],
+    into?: Uint8Array,
+  ): Uint8Array[] | undefined {
     let left = totalLength(ciphertext) - TAG_LENGTH;
     if (left < 0) return undefined;
     this.#check();
@@ -114,7 +125,13 @@ class NodeAeadKey implements AeadKey {
       for (const piece of plaintext) piece.fill(0);
       return undefined;
     }
-    return plaintext;
+    if (into === undefined) return plaintext;
+    let at = 0;
+    for (const piece of plaintext) {
+      into.set(piece, at);
+      at += piece.length;
+    }
+    return [into];
   }
 
   erase(): void {

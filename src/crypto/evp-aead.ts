@@ -126,10 +126,16 @@ class EvpAeadKey implements AeadKey {
     return [frame];
   }
 
-  open(nonce: Uint8Array, header: Uint8Array, ciphertext: readonly Uint8Array[]): Uint8Array[] | undefined {
+  open(
+    nonce: Uint8Array,
+    header: Uint8Array,
+    ciphertext: readonly Uint8Array[],
+    into?: Uint8Array,
+  ): Uint8Array[] | undefined {
     let left = -TAG_LENGTH;
     for (const piece of ciphertext) left += piece.length;
     if (left < 0 || header.length > MAX_HEADER) return undefined;
+    if (into !== undefined && into.length !== left) throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
     if (this.#opening === 0) this.#opening = this.#context(0);
     const context = this.#opening;
     const { openSsl, writtenAt } = this.#shop;
@@ -137,14 +143,17 @@ class EvpAeadKey implements AeadKey {
     put(this.#shop.header, header, 0);
     succeeded(openSsl.update(context, 0, writtenAt, this.#shop.headerAt, header.length));
 
-    const plaintext: Uint8Array[] = [];
+    const plaintext: Uint8Array[] = into === undefined ? [] : [into];
+    let at = 0;
     let tagLength = 0;
     for (const piece of ciphertext) {
       const body = piece.length <= left ? piece : piece.subarray(0, left);
       if (body.length > 0) {
-        succeeded(openSsl.updateInPlace(context, body, writtenAt, body, body.length));
-        plaintext.push(body);
+        const output = into === undefined ? body : at === 0 ? into : into.subarray(at);
+        succeeded(openSsl.updateBytes(context, output, writtenAt, body, body.length));
+        if (into === undefined) plaintext.push(body);
         left -= body.length;
+        at += body.length;
       }
       for (let i = body.length; i < piece.length; i++) this.#shop.tag[tagLength++] = piece[i] ?? 0;
     }
@@ -229,11 +238,14 @@ function agreesWithTwin(name: AeadName, factory: AeadFactory): boolean {
     if (!sealed.equals(Buffer.concat(slow.seal(nonce, header, plaintext)))) return false;
     const body = (): Uint8Array => Uint8Array.from(sealed.subarray(header.length));
     const opened = fast.open(nonce, header, [body().subarray(0, 50), body().subarray(50)]);
+    const room = new Uint8Array(1 + length);
     const changed = body();
     changed[0] = (changed[0] ?? 0) ^ 1;
     return (
       opened !== undefined &&
       Buffer.concat(opened).equals(Buffer.concat(plaintext)) &&
+      fast.open(nonce, header, [body()], room) !== undefined &&
+      Buffer.concat(plaintext).equals(room) &&
       fast.open(nonce, header, [changed]) === undefined
     );
   });

@@ -13,7 +13,7 @@ interface Large {
 
 /**
  * Memory for sealed frames, whose addresses are known. A frame is given away: it is written when the network lets it.
- * Large frames may come back, so that their memory need not be collected and allocated again.
+ * Frames may come back, so that their memory need not be collected and allocated again.
  */
 export class FrameRoom {
   /** Of the frame that was taken last. */
@@ -39,8 +39,13 @@ export class FrameRoom {
     return frame;
   }
 
-  /** Takes back a frame, which must not be used afterwards; ignores whatever else `frame` is. */
+  /** Takes back a frame, once, which must not be used afterwards; ignores whatever else `frame` is. */
   takeBack(frame: Uint8Array): void {
+    if (frame.buffer === this.#block) {
+      // The frame that was taken last, usually: small frames are written one at a time.
+      if (frame.byteOffset + frame.length === this.#used) this.#used = frame.byteOffset;
+      return;
+    }
     const large = this.#lent.get(frame.buffer);
     if (large === undefined) return;
     this.#lent.delete(frame.buffer);

@@ -41,7 +41,7 @@ export interface OpenSsl {
     input: Uint8Array,
     length: number,
   ) => number;
-  readonly updateInPlace: (
+  readonly updateBytes: (
     context: Pointer,
     output: Uint8Array,
     written: Pointer,
@@ -104,7 +104,7 @@ function probe(): OpenSsl | undefined {
       initCipher: bind('int EVP_CipherInit_ex(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, int)'),
       update: bind('int EVP_CipherUpdate(uintptr_t, uintptr_t, uintptr_t, uintptr_t, int)'),
       updateFrom: bind('int EVP_CipherUpdate(uintptr_t, uintptr_t, uintptr_t, const uint8_t *, int)'),
-      updateInPlace: bind('int EVP_CipherUpdate(uintptr_t, uint8_t *, uintptr_t, const uint8_t *, int)'),
+      updateBytes: bind('int EVP_CipherUpdate(uintptr_t, uint8_t *, uintptr_t, const uint8_t *, int)'),
       final: bind('int EVP_CipherFinal_ex(uintptr_t, uintptr_t, uintptr_t)'),
       control: bind('int EVP_CIPHER_CTX_ctrl(uintptr_t, int, int, uintptr_t)'),
       cipher: bind('uintptr_t EVP_get_cipherbyname(const char *)'),

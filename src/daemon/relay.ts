@@ -10,6 +10,8 @@ import type { Socket as TcpSocket } from 'node:net';
 import { Channel, type ChannelHandlers } from '../socket/channel.js';
 import type { Dialled } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
+import { receive } from '../socket/receive.js';
+import { sendLent } from '../socket/send.js';
 import { errorAtEnd, reset, resetUnlessEnded } from '../socket/transport.js';
 
 /** How a relayed connection ended. */
@@ -48,8 +50,8 @@ export class Relay {
     const handlers: ChannelHandlers = {
       onReady: () => this.#becomeReady(),
       onData: (data) => {
-        if (this.#local === undefined) this.#early.push(data);
-        else if (!this.#local.write(data)) this.channel.pause();
+        if (this.#local === undefined) this.#early.push(Buffer.from(data));
+        else if (!sendLent(this.#local, data)) this.channel.pause();
       },
       onEnd: () => {
         if (this.#local === undefined) this.#earlyEnd = true;
@@ -76,8 +78,13 @@ export class Relay {
     local.on('end', () => this.#handleLocalEnd(local));
     local.on('close', () => this.#handleLocalClosed(local));
     local.on('drain', () => this.channel.resume());
+    const take = (lent: Uint8Array): void => {
+      if (!this.channel.writeLent(lent)) local.pause();
+    };
+    const listens = receive(local, take);
+    local.pause();
+    if (!listens) local.on('data', take);
     if (this.#ready) this.#flow(local);
-    else local.pause();
   }
 
   /** Resets both sides. */
@@ -96,9 +103,6 @@ export class Relay {
   }
 
   #flow(local: TcpSocket): void {
-    local.on('data', (data) => {
-      if (!this.channel.write(data)) local.pause();
-    });
     for (const data of this.#early.splice(0)) local.write(data);
     if (this.#earlyEnd) local.end();
     if (this.#localEnded) this.channel.end();

@@ -170,10 +170,18 @@ export const tryRecv = (fd: number, buffer: Uint8Array, flags: number): number =
   return n < 0 ? -koffi.errno() : n;
 };
 export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_MORE = 0x8000;
 
 /** `send(2)` of one datagram; returns 0 or -errno. */
 export const trySend = (fd: number, datagram: Uint8Array): number =>
   Number(c.send(fd, datagram, datagram.length, 0)) < 0 ? -koffi.errno() : 0;
+
+/** `send(2)` on a stream; returns how many bytes were taken, or -errno. */
+export const trySendSome = (fd: number, bytes: Uint8Array, flags: number): number => {
+  const n = Number(c.send(fd, bytes, bytes.length, flags));
+  return n < 0 ? -koffi.errno() : n;
+};
 
 /** `eventfd(2)`: a descriptor that {@link wake} makes readable, to end a {@link waitReadable}. */
 export const eventfd = (): number => check('eventfd', c.eventfd(0, SOCK_CLOEXEC | SOCK_NONBLOCK));

@@ -14,6 +14,8 @@ export class ByteQueue {
   #length = 0;
   /** Room behind the last chunk, when that chunk is a block of ours. */
   #room: Uint8Array = NO_BYTES;
+  /** Of a chunk that must be gone when the queue settles. */
+  #lent: ArrayBufferLike | undefined;
 
   get length(): number {
     return this.#length;
@@ -24,6 +26,12 @@ export class ByteQueue {
     if (chunk.length === 0) return;
     this.#chunks.push(chunk);
     this.#length += chunk.length;
+  }
+
+  /** As {@link push}, but only until {@link settle}: then the chunk is its owner's again. */
+  lend(chunk: Uint8Array): void {
+    this.#lent = chunk.buffer;
+    this.push(chunk);
   }
 
   /** Up to `count` bytes from the front, without taking them. */
@@ -66,11 +74,17 @@ export class ByteQueue {
   /** To be called when nothing more can be taken for now. */
   settle(): void {
     const last = this.#chunks.at(-1);
+    const lent = this.#lent;
+    this.#lent = undefined;
     if (last === undefined) {
       this.#room = NO_BYTES;
       return;
     }
-    if (last.length >= COPY_BELOW || this.#endsInBlock(last)) return;
+    if (last.length >= COPY_BELOW) {
+      if (last.buffer === lent) this.#chunks[this.#chunks.length - 1] = new Uint8Array(last);
+      return;
+    }
+    if (this.#endsInBlock(last)) return;
     this.#chunks.pop();
     const before = this.#chunks.at(-1);
     if (before !== undefined && this.#endsInBlock(before) && this.#room.length >= last.length) {

@@ -16,6 +16,9 @@ export interface ReceivedFrame extends FramePlaintext {
   readonly rekeyed: number | undefined;
 }
 
+/** Gives memory for `length` bytes. */
+export type PlaintextRoom = (length: number) => Uint8Array;
+
 /** flags(1) and the tag: a frame without data (RFC 8548 §3.6). */
 const MIN_CLEN = 1 + TAG_LENGTH;
 
@@ -23,10 +26,15 @@ const MIN_CLEN = 1 + TAG_LENGTH;
 export class Receiver {
   readonly #offset: StreamOffset;
   #generation: Generation;
+  readonly #room: PlaintextRoom | undefined;
   #finReceived = false;
 
-  /** `offset`: bytes of this direction's TCP stream before the first frame: the peer's Init message, or 0. */
-  constructor(keys: Keys, offset: number | bigint) {
+  /**
+   * `offset`: bytes of this direction's TCP stream before the first frame: the peer's Init message, or 0.
+   * Without `room` a plaintext takes the place of its ciphertext.
+   */
+  constructor(keys: Keys, offset: number | bigint, room?: PlaintextRoom) {
+    this.#room = room;
     this.#offset = new StreamOffset(offset);
     this.#generation = Generation.first(keys);
   }
@@ -59,7 +67,12 @@ export class Receiver {
     // The frame with rekey=1 is already encrypted with the new key (RFC 8548 §3.8). The bit came in clear: the
     // generation counts only once the frame proves it.
     const generation = rekey ? this.#generation.next() : this.#generation;
-    const plaintext = generation.aead.open(this.#offset.nonce(generation.nr), header, ciphertext);
+    const plaintext = generation.aead.open(
+      this.#offset.nonce(generation.nr),
+      header,
+      ciphertext,
+      this.#room?.(clen - TAG_LENGTH),
+    );
     if (plaintext === undefined) {
       if (rekey) generation.erase();
       throw new TcpcryptError('ERR_TCPCRYPT_FRAME_AUTH'); // TC-35

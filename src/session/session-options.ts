@@ -2,6 +2,7 @@ import type { AeadFactory, KeyPair } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
 import { type AeadId, isAeadId, TEPS } from '../wire/index.js';
 import type { Negotiated, NegotiatedResumption } from './negotiation.js';
+import type { PlaintextRoom } from './receiver.js';
 import type { ResumableSession } from './resumption.js';
 import { MAX_FRAME_DATA } from './tuning.js';
 
@@ -21,6 +22,11 @@ export interface SessionOptions {
   readonly maxFrameData?: number;
   /** Bytes sent under one key before the sender rekeys by itself, below 2^53. */
   readonly rekeyAfterBytes?: number;
+  /**
+   * Memory for the plaintext of each frame, of which the data events are views. Default: it takes the place of the
+   * ciphertext in the received chunks.
+   */
+  readonly plaintextRoom?: PlaintextRoom;
   /** Default: the fastest that this process has. */
   readonly aead?: AeadFactory;
 }

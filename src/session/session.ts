@@ -131,12 +131,17 @@ export class Session {
    *   ERR_TCPCRYPT_CLOSED: the session had failed before.
    */
   handleData(chunk: Uint8Array): void {
-    if (this.#phase.name === 'failed') throw new TcpcryptError('ERR_TCPCRYPT_CLOSED');
-    this.#failOnError(() => {
-      this.#received.push(chunk);
-      while (this.#handleMessage());
-      this.#received.settle();
-    });
+    this.#received.push(chunk);
+    this.#handleReceived();
+  }
+
+  /**
+   * As {@link handleData}, but `chunk` is the caller's again on return; without `plaintextRoom`, not before all events
+   * are polled and their data used, which are views of it.
+   */
+  handleLentData(chunk: Uint8Array): void {
+    this.#received.lend(chunk);
+    this.#handleReceived();
   }
 
   /**
@@ -148,11 +153,10 @@ export class Session {
   handleEnd(): void {
     const phase = this.#phase;
     if (phase.name === 'failed' || (phase.name === 'framing' && phase.receiver.finReceived)) return;
-    this.#failOnError(() => {
-      if (phase.name !== 'framing') throw new TcpcryptError('ERR_TCPCRYPT_INIT_TRUNCATED');
-      if (this.#received.length > 0) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_TRUNCATED');
-      throw new TcpcryptError('ERR_TCPCRYPT_STREAM_TRUNCATED');
-    });
+    const inside = this.#received.length > 0;
+    this.#fail();
+    if (phase.name !== 'framing') throw new TcpcryptError('ERR_TCPCRYPT_INIT_TRUNCATED');
+    throw new TcpcryptError(inside ? 'ERR_TCPCRYPT_FRAME_TRUNCATED' : 'ERR_TCPCRYPT_STREAM_TRUNCATED');
   }
 
   /**
@@ -247,6 +251,17 @@ export class Session {
     return this.#becomeSecure(secret, { sn, tepByte, originalRole, cipher, index, offsets: [0, 0] });
   }
 
+  #handleReceived(): void {
+    try {
+      if (this.#phase.name === 'failed') throw new TcpcryptError('ERR_TCPCRYPT_CLOSED');
+      while (this.#handleMessage());
+      this.#received.settle();
+    } catch (error) {
+      this.#fail();
+      throw error;
+    }
+  }
+
   /** Takes one message off the received bytes; false when there is no whole one. */
   #handleMessage(): boolean {
     const phase = this.#phase;
@@ -317,6 +332,7 @@ export class Session {
     const receiver = new Receiver(
       { masterKey: masterKey.clone(), direction: receiving, cipher, aead },
       offsets[1],
+      this.#options.plaintextRoom,
     );
     const sender = new Sender(
       { masterKey, direction: sending, cipher, aead, offset: offsets[0], maxFrameData, rekeyAfterBytes },
@@ -337,15 +353,6 @@ export class Session {
     for (const data of frame.data) this.#events.push({ type: 'data', data });
     if (frame.fin) this.#events.push({ type: 'end' });
     return true;
-  }
-
-  #failOnError(step: () => void): void {
-    try {
-      step();
-    } catch (error) {
-      this.#fail();
-      throw error;
-    }
   }
 
   #fail(): void {

@@ -29,7 +29,9 @@ import {
 import { AuthenticationGate } from './authentication-gate.js';
 import type { Opened } from './dial.js';
 import type { Encryption, RekeyOptions, Resumption } from './options.js';
+import { receive } from './receive.js';
 import { RekeyClock } from './rekey-clock.js';
+import { send, sendLent, type Written } from './send.js';
 import { peerOfAddress } from './session-cache.js';
 import { errorAtEnd, reset } from './transport.js';
 
@@ -37,6 +39,8 @@ import { errorAtEnd, reset } from './transport.js';
 export interface ChannelHandlers {
   /** Nothing can be written yet. */
   onSecure?(): void;
+  /** Memory for `length` bytes of what onData gives. Without it those are lent: they change when onData returns. */
+  readonly room?: (length: number) => Uint8Array;
   onReady(): void;
   onData(data: Uint8Array): void;
   onEnd(): void;
@@ -50,6 +54,7 @@ export class Channel {
   readonly #handlers: ChannelHandlers;
   /** What stands between us and our owner until the peer is authenticated. */
   readonly #gate: AuthenticationGate | undefined;
+  readonly #room: ChannelHandlers['room'];
   /** undefined: the connection is plain TCP. */
   readonly #session: Session | undefined;
   readonly #plainReason: ErrorCode | undefined;
@@ -89,6 +94,8 @@ export class Channel {
     this.#resumption = encryption.resumption;
     this.#rekey = encryption.rekey;
     this.#peer = opened?.peer ?? peerOfAddress(transport.remoteAddress ?? '');
+    // The gate keeps what comes until the peer is authenticated.
+    this.#room = handlers.room ?? (encryption.auth && Buffer.allocUnsafe);
     if (encryption.auth !== undefined) this.#gate = new AuthenticationGate(this, handlers, encryption.auth);
     this.#handlers = this.#gate ?? handlers;
     this.#fd = fd;
@@ -124,12 +131,13 @@ export class Channel {
       ...(attempt !== undefined && negotiated.kind === 'resume' ? { resumption: attempt.session } : {}),
       // The chain of a resumed session is in the cache already.
       keepResumable: encryption.resumption.keep && negotiated.kind === 'fresh',
+      ...(this.#room === undefined ? {} : { plaintextRoom: this.#room }),
     });
     this.#session = session;
     if (attempt !== undefined) this.#settle(attempt, negotiated.kind === 'resume' ? 'resumed' : 'refused');
     // The transport keeps the process alive if anything does.
     this.#deadline = setTimeout(tooLate, encryption.handshakeTimeout, this).unref();
-    transport.on('data', (chunk) => this.#handleData(chunk));
+    this.#receive();
     this.#transmit();
     // There are keys already: the owner may write before anything has come.
     if (negotiated.kind === 'resume') process.nextTick(() => this.#deliver(session, true));
@@ -204,9 +212,17 @@ export class Channel {
     }
     for (const piece of pieces) this.#dataSent += piece.length;
     const session = this.#session;
-    if (session === undefined) return this.#writePieces(pieces, written);
+    if (session === undefined) return send(this.#transport, pieces, undefined, written);
     for (const piece of pieces) session.write(piece);
     return this.#transmit(written);
+  }
+
+  /** As {@link write}, but `lent` is the caller's again on return. */
+  writeLent(lent: Uint8Array): boolean {
+    if (this.#session !== undefined) return this.write(lent); // sealed at once, as there are keys
+    if (this.#gone) return true;
+    this.#dataSent += lent.length;
+    return sendLent(this.#transport, lent);
   }
 
   /** Ends our direction: FINp, then TCP FIN. `finished` is called when FIN is on its way, or the connection gone. */
@@ -284,6 +300,14 @@ export class Channel {
     if (!keep) cache.forget(attempt.chain);
   }
 
+  #receive(): void {
+    const transport = this.#transport;
+    if (!receive(transport, (lent) => this.#handleData(lent)))
+      transport.on('data', (chunk) => this.#handleData(chunk));
+    else if (!transport.isPaused()) transport.resume();
+  }
+
+  /** `chunk` is lent: it changes on return. */
   #handleData(chunk: Uint8Array): void {
     const session = this.#session;
     if (this.#aborted) return;
@@ -293,12 +317,12 @@ export class Channel {
         return;
       }
       this.#dataReceived += chunk.length;
-      this.#handlers.onData(chunk);
+      this.#handlers.onData(this.#kept(chunk));
       return;
     }
     let failure: unknown;
     try {
-      session.handleData(chunk);
+      session.handleLentData(chunk);
     } catch (error) {
       failure = error;
     }
@@ -308,6 +332,12 @@ export class Channel {
     this.#deliver(session, failure === undefined);
     if (failure === undefined) this.#transmit();
     else this.#fail(failure);
+  }
+
+  #kept(chunk: Uint8Array): Uint8Array {
+    const own = this.#room?.(chunk.length);
+    own?.set(chunk);
+    return own ?? chunk;
   }
 
   /**
@@ -389,7 +419,7 @@ export class Channel {
     this.#ready = true;
     if (this.#session !== undefined) this.#handlers.onSecure?.();
     this.#handlers.onReady();
-    if (this.#session === undefined) this.#transport.on('data', (chunk) => this.#handleData(chunk));
+    if (this.#session === undefined) this.#receive();
   }
 
   #handleEnd(): void {
@@ -428,36 +458,9 @@ export class Channel {
       written?.(this.#error);
       return true;
     }
-    const flowing = this.#writePieces(pieces, written);
+    const flowing = send(this.#transport, pieces, recycle, written);
     if (session.transmitEnded && !this.#transport.writableEnded) this.#transport.end(this.#ended);
     return flowing;
-  }
-
-  /** One call of the operating system for all pieces. */
-  #writePieces(pieces: readonly Uint8Array[], written?: Written): boolean {
-    const transport = this.#transport;
-    let left = pieces.length;
-    if (left === 0) {
-      if (written !== undefined) process.nextTick(written);
-      return !transport.writableNeedDrain;
-    }
-    let flowing = true;
-    if (left > 1) transport.cork();
-    for (const piece of pieces) {
-      left -= 1;
-      flowing = transport.write(piece, this.#whenWritten(piece, left === 0 ? written : undefined));
-    }
-    if (pieces.length > 1) transport.uncork();
-    return flowing;
-  }
-
-  /** What to call when the operating system has taken `piece` over: the memory of large frames is used again. */
-  #whenWritten(piece: Uint8Array, written: Written | undefined): Written | undefined {
-    if (this.#session === undefined || piece.length < RECYCLE_FROM) return written;
-    return (error) => {
-      recycle(piece);
-      written?.(error);
-    };
   }
 
   #fail(error: unknown): void {
@@ -474,11 +477,6 @@ export class Channel {
     this.#handlers.onClose(this.#error);
   }
 }
-
-/** Bytes from which a frame is worth a call-back of its own. */
-const RECYCLE_FROM = 16_384;
-
-type Written = (error?: Error | null) => void;
 
 const tooLate = (channel: Channel): void =>
   channel.abort(new TcpcryptError('ERR_TCPCRYPT_HANDSHAKE_TIMEOUT'));

@@ -236,6 +236,7 @@ export class Socket extends Duplex {
       onSecure: () => {
         this.emit('secure');
       },
+      room: roomForData,
       onReady: () => this.#becomeReady(),
       onData: (data) => {
         if (!this.push(data)) this.#channel?.pause();
@@ -315,7 +316,7 @@ export class Socket extends Duplex {
     for (const piece of portion) this.#sending += piece.length;
     channel.writev(portion, (error) => {
       if (rest.length > 0 && !error && !this.destroyed) {
-        this.#send(rest, callback);
+        setImmediate(() => this.#send(rest, callback)); // others' turn
         return;
       }
       this.#sending = 0;
@@ -348,6 +349,12 @@ export class Socket extends Duplex {
 }
 
 const emitClose = (socket: Socket, hadError: boolean): boolean => socket.emit('close', hadError);
+
+/** Chosen by us: from this size on, data have memory of their own, that nothing else keeps alive. */
+const OWN_MEMORY_FROM = 4096;
+
+const roomForData = (length: number): Buffer =>
+  length < OWN_MEMORY_FROM ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length);
 
 /** The first `size` bytes of the chunks, and the others. Nothing is copied. */
 function splitAt(

@@ -51,11 +51,29 @@ test('memory that is too small for the next frame makes room for larger', () => 
   assert.equal(memory.take(33_000).buffer, larger.buffer);
 });
 
-test('what is not a large frame of ours is ignored', () => {
+test('a small frame that comes back is used again, if it was the last one', () => {
+  const memory = room();
+  const [first, second] = [memory.take(100), memory.take(200)];
+  memory.takeBack(first);
+  assert.notEqual(memory.take(100).byteOffset, first.byteOffset, 'another one is behind it');
+  const last = memory.take(50);
+  memory.takeBack(last);
+  assert.equal(memory.take(60).byteOffset, last.byteOffset);
+  assert.ok(second.byteOffset + second.length <= last.byteOffset);
+});
+
+test('a part of a small frame that comes back gives no more than itself', () => {
+  const memory = room();
+  const frame = memory.take(100);
+  memory.takeBack(frame.subarray(40));
+  assert.equal(memory.take(10).byteOffset, frame.byteOffset + 40);
+});
+
+test('what is not a frame of ours is ignored', () => {
   const memory = room();
   const small = memory.take(100);
-  memory.takeBack(small);
   memory.takeBack(Buffer.alloc(65_538));
+  memory.takeBack(Buffer.alloc(100));
   assert.notEqual(memory.take(100).byteOffset, small.byteOffset);
 });
 

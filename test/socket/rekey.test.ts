@@ -13,7 +13,9 @@ import { Readable } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, createServer, type ServerOptions, type Socket } from '#src/index.js';
+import { getsockopt, IPPROTO_TCP } from '#src/kernel/libc.js';
 import { negotiatedFromTranscript, Session } from '#src/session/index.js';
+import { descriptorOf } from '#src/socket/transport.js';
 import { KernelPart, needsRoot } from './kernel-part.js';
 
 const HOST = '127.0.0.1';
@@ -110,7 +112,7 @@ describe('rekeying', { skip: needsRoot }, () => {
     const { client, peer, close } = await pair({ rekey: { afterBytes: REKEY_BYTES }, resumption: false });
     const counters = [client, peer].map((socket) => {
       const counter = new FrameCounter(true);
-      transportOf(socket).on('data', (chunk: Buffer) => counter.push(chunk));
+      watch(transportOf(socket), (chunk) => counter.push(chunk));
       return counter;
     });
     const [atPeer, atClient] = await Promise.all([
@@ -238,7 +240,28 @@ function transportOf(socket: Socket): net.Socket {
   return found;
 }
 
+/** Tells of everything that is read from the network. */
+function watch(transport: net.Socket, seen: (chunk: Buffer) => void): void {
+  const callback = Object.getOwnPropertySymbols(transport).find(
+    ({ description }) => description === 'kBufferCb',
+  );
+  assert.ok(callback !== undefined);
+  const socket = transport as unknown as { [name: symbol]: (length: number, buffer: Uint8Array) => boolean };
+  const original = socket[callback];
+  assert.ok(original !== undefined);
+  socket[callback] = (length, buffer) => {
+    seen(Buffer.from(buffer.subarray(0, length)));
+    return original(length, buffer);
+  };
+}
+
+const TCP_INFO = 11;
+
+/** What the kernel counts: bytes that were acknowledged, and that arrived (`struct tcp_info`). */
 function wireBytes(socket: Socket): () => { sent: number; received: number } {
   const transport = transportOf(socket);
-  return () => ({ sent: transport.bytesWritten, received: transport.bytesRead });
+  return () => {
+    const info = getsockopt(descriptorOf(transport), IPPROTO_TCP, TCP_INFO, 136);
+    return { sent: Number(info.readBigUInt64LE(120)), received: Number(info.readBigUInt64LE(128)) };
+  };
 }
