@@ -11,6 +11,7 @@ import * as down from './down.js';
 import * as hostKey from './host-key.js';
 import * as listen from './listen.js';
 import { fail, USAGE_ERROR } from './report.js';
+import * as sessionId from './session-id.js';
 import * as status from './status.js';
 import * as up from './up.js';
 
@@ -30,6 +31,7 @@ doctor.register(program);
 daemon.register(program);
 status.register(program);
 connections.register(program);
+sessionId.register(program);
 connect.register(program);
 listen.register(program);
 hostKey.register(program);

@@ -34,6 +34,7 @@ export const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
+export const SO_PROTOCOL = 38;
 export const SO_NETNS_COOKIE = 71;
 export const IP_TRANSPARENT = 19;
 export const IP_BIND_ADDRESS_NO_PORT = 24;
@@ -83,6 +84,9 @@ const c = {
   prctl: libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)'),
   capset: libc.func('int capset(void *, const void *)'),
   seccomp: libc.func('long syscall(long, unsigned int, unsigned int, const void *)'),
+  pidfdOpen: libc.func('long syscall(long, int, unsigned int)'),
+  pidfdGetfd: libc.func('long syscall(long, int, int, unsigned int)'),
+  getpeername: libc.func('int getpeername(int, void *, void *)'),
   mount: libc.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
   umount: libc.func('int umount2(const char *, int)'),
 };
@@ -254,6 +258,35 @@ export const trySeccomp = (number: number, operation: number, flags: number, pro
   koffi.free(instructions);
   return result;
 };
+
+/** One number on all architectures that Node runs on. */
+const SYS_PIDFD_OPEN = 434;
+const SYS_PIDFD_GETFD = 438;
+
+/** `pidfd_open(2)`: a descriptor, or -errno. */
+export const tryPidfdOpen = (pid: number): number => {
+  const fd = Number(c.pidfdOpen(SYS_PIDFD_OPEN, pid, 0));
+  return fd < 0 ? -koffi.errno() : fd;
+};
+
+/** `pidfd_getfd(2)`: a descriptor for the same file, or -errno. */
+export const tryPidfdGetfd = (pidfd: number, fd: number): number => {
+  const ours = Number(c.pidfdGetfd(SYS_PIDFD_GETFD, pidfd, fd, 0));
+  return ours < 0 ? -koffi.errno() : ours;
+};
+
+/** `getsockname(2)`: a `struct sockaddr`, or -errno. */
+export const tryGetsockname = (fd: number): Buffer | number => tryName(c.getsockname, fd);
+
+/** `getpeername(2)`: a `struct sockaddr`, or -errno. */
+export const tryGetpeername = (fd: number): Buffer | number => tryName(c.getpeername, fd);
+
+function tryName(call: typeof c.getsockname, fd: number): Buffer | number {
+  const address = Buffer.alloc(128);
+  const length = int32(address.length);
+  if (call(fd, address, length) < 0) return -koffi.errno();
+  return address.subarray(0, length.readUInt32LE());
+}
 
 /** `mount(2)` without flags. */
 export const mount = (source: string, target: string, type: string): void => {

@@ -19,6 +19,21 @@ export function sockaddr(host: string, port: number): Buffer {
   return address;
 }
 
+export interface SocketAddress {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** The reverse of {@link sockaddr}: undefined for other families. IPv4-mapped addresses as plain IPv4. */
+export function fromSockaddr(bytes: Buffer): SocketAddress | undefined {
+  if (bytes.length < 8) return undefined;
+  const family = bytes.readUInt16LE(0);
+  const port = bytes.readUInt16BE(2);
+  if (family === AF_INET) return { address: bytes.subarray(4, 8).join('.'), port };
+  if (family === AF_INET6 && bytes.length >= 24) return { address: addressText(bytes.subarray(8, 24)), port };
+  return undefined;
+}
+
 /** 16 bytes for either family; IPv4 as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2). */
 export function addressBytes(host: string): Buffer {
   const bytes = Buffer.alloc(16);

@@ -4,7 +4,7 @@
  */
 
 import { TcpcryptError } from '../errors.js';
-import { deleteElement, openMap, updateElement } from './libbpf.js';
+import { deleteElement, lookupElement, openMap, updateElement } from './libbpf.js';
 import {
   AF_INET,
   close,
@@ -16,7 +16,7 @@ import {
   socket,
 } from './libc.js';
 import { mapPin } from './pins.js';
-import { addressBytes } from './sockaddr.js';
+import { addressBytes, addressText, type SocketAddress } from './sockaddr.js';
 
 /** `struct eno_peer_key` and `struct eno_peer` (bpf/eno_state.h). */
 const KEY_SIZE = 32;
@@ -42,6 +42,12 @@ export class TruePeers {
     addressBytes(realHost).copy(value);
     value.writeUInt16BE(realPort, 16);
     updateElement(this.#map, peerKey(netnsCookie, localHost, localPort), value);
+  }
+
+  /** What was {@link set}. */
+  get(netnsCookie: bigint, localHost: string, localPort: number): SocketAddress | undefined {
+    const value = lookupElement(this.#map, peerKey(netnsCookie, localHost, localPort), VALUE_SIZE);
+    return value && { address: addressText(value.subarray(0, 16)), port: value.readUInt16BE(16) };
   }
 
   /** Forgets it again; no error when it is not there. */
