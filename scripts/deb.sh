@@ -18,7 +18,8 @@ trap 'rm -rf "$root"' EXIT INT TERM
 
 library=$root/usr/lib/tcpcrypt
 document=$root/usr/share/doc/tcpcrypt
-install -d "$root/DEBIAN" "$library" "$document" "$root/usr/bin" "$root/usr/include" "$root/lib/systemd/system"
+install -d "$root/DEBIAN" "$library" "$document" "$root/usr/bin" "$root/usr/include" "$root/lib/systemd/system" \
+  "$root/usr/share/man/man7"
 
 cp -r dist package.json "$library"
 # What only developers look at.
@@ -35,6 +36,8 @@ rm -rf "$library"/node_modules/koffi/doc "$library"/node_modules/koffi/vendor
 ln -s ../lib/tcpcrypt/dist/cli/main.js "$root/usr/bin/tcpcrypt"
 ln -s ../lib/tcpcrypt/dist/cli/tcpcryptd.js "$root/usr/bin/tcpcryptd"
 cp include/*.h "$root/usr/include"
+for page in man/*.7; do gzip -9n <"$page" >"$root/usr/share/man/man7/$(basename "$page").gz"; done
+cp -r examples "$document"
 cp packaging/systemd/*.service "$root/lib/systemd/system"
 cp README.md SECURITY.md CHANGELOG.md docs/*.md "$document"
 cp LICENSE "$document/copyright"

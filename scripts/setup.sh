@@ -87,6 +87,7 @@ openssh-server:sshd
 openssh-client:ssh
 netcat-openbsd:nc.openbsd
 curl:curl
+groff-base:groff
 python3:python3
 "
 
