@@ -301,6 +301,8 @@ export const ERRORS = {
   ERR_TCPCRYPT_NO_SESSION: row('caller', 'throw', 'RFC 8547 §5.1', 'the connection has no session ID'),
   ERR_TCPCRYPT_CLOSED: row('caller', 'throw', '', 'the session is closed'),
 
+  ERR_TCPCRYPT_POLICY: row('caller', 'throw', '', 'the policy file cannot be used'),
+
   // This machine.
   ERR_TCPCRYPT_PLATFORM: row('system', 'throw', '', 'TCP-ENO needs Linux'),
   ERR_TCPCRYPT_KERNEL_ABSENT: row(

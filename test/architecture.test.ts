@@ -57,7 +57,17 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
     },
     daemon: {
       folders: ['socket', 'kernel', 'session'],
-      packages: ['node:events', 'node:fs', 'node:http', 'node:net', 'node:path', 'pino', 'prom-client'],
+      packages: [
+        'node:events',
+        'node:fs',
+        'node:http',
+        'node:net',
+        'node:path',
+        'pino',
+        'prom-client',
+        'smol-toml',
+        'valibot',
+      ],
     },
     // Above everything: free.
     lab: { folders: ['kernel'], packages: ['*'] },

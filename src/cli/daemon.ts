@@ -1,4 +1,5 @@
 /** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
+import { existsSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import { pino } from 'pino';
 import { MAX_CONNECTIONS, MAX_HELD } from '../daemon/capacity.js';
@@ -8,6 +9,8 @@ import { defaultControlPath, openControlSocket, removeSocketScript } from '../da
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
 import { leaveRoot } from '../daemon/least-privilege.js';
 import { notify } from '../daemon/notify.js';
+import { BUILT_IN, type Policy, withClearPorts } from '../daemon/policy/policy.js';
+import { DEFAULT_POLICY_FILE, loadPolicy } from '../daemon/policy/policy-file.js';
 import { TcpcryptError } from '../errors.js';
 import { Guard } from '../kernel/guard.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
@@ -15,6 +18,7 @@ import { addNegotiationFlags, type NegotiationFlags, negotiationOptions } from '
 
 interface Flags extends NegotiationFlags {
   readonly queue: number;
+  readonly policy?: string;
   readonly except: number[];
   readonly drain: number;
   readonly logLevel: string;
@@ -29,7 +33,16 @@ interface Flags extends NegotiationFlags {
 export function register(program: Command): void {
   addNegotiationFlags(program.command('daemon'))
     .description('Encrypt the connections of all programs on this host, without their knowledge.')
-    .option('--except <ports>', 'ports to leave alone, with commas, e.g. 22,443', parsePorts, [])
+    .option(
+      '--policy <file>',
+      `which connections to encrypt (default: ${DEFAULT_POLICY_FILE}, if it is there)`,
+    )
+    .option(
+      '--except <ports>',
+      'ports to leave alone, before all rules, with commas, e.g. 25,6379',
+      parsePorts,
+      [],
+    )
     .option('--queue <number>', 'NFQUEUE number, where another program uses ours', parseQueue, DEFAULT_QUEUE)
     .option('--drain <seconds>', 'on stop, how long relayed connections may go on', Number, 2)
     .option('--pins <directory>', 'where "tcpcrypt up" pinned its maps, if not in the default place')
@@ -57,13 +70,16 @@ export function register(program: Command): void {
       'after',
       `
 Needs root to begin with, and "tcpcrypt up" before it. Goes on as another user, with CAP_NET_ADMIN only. Logs JSON lines on stdout; a line with "event":"ready" says that it works.
+SIGHUP makes it read the policy anew: connections go on, and a file with mistakes changes nothing.
 SIGUSR2 makes it log what it has in hand, and counters.
-Stop it with SIGTERM or Ctrl-C. However it ends, no firewall rule stays behind and new connections are plain TCP.`,
+Stop it with SIGTERM or Ctrl-C. However it ends, new connections are plain TCP, and no firewall rule stays behind:
+but for what the policy says is "private" or "block". After a kill -9 that is refused until "tcpcrypt down".`,
     )
     .action((flags: Flags) => run(flags));
 }
 
 async function run(flags: Flags): Promise<void> {
+  const policy = policySource(flags.policy);
   const logger = pino({ level: flags.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime });
   let stopping = false;
   let daemon: Daemon | undefined;
@@ -83,7 +99,7 @@ async function run(flags: Flags): Promise<void> {
     stopping = true;
     logger.info({ event: 'stopping', reason }, 'stopping');
     notify('STOPPING=1');
-    await daemon?.stop(flags.drain * 1000);
+    await daemon?.stop(flags.drain * 1000, exitCode === 0 ? 'asked' : 'failure');
     control?.close();
     await cleaner.run();
     logger.info({ event: 'stopped', ...daemon?.status }, 'stopped');
@@ -93,8 +109,8 @@ async function run(flags: Flags): Promise<void> {
     daemon = await Daemon.start({
       logger,
       queue: flags.queue,
-      exceptPorts: flags.except,
       limits: { maxConnections: flags.maxConnections, maxHeld: flags.maxHeld },
+      policy: () => withClearPorts(policy(), flags.except),
       ...negotiationOptions(flags),
       ...(flags.pins === undefined ? {} : { pins: flags.pins }),
       onFailure: (error) => {
@@ -109,7 +125,7 @@ async function run(flags: Flags): Promise<void> {
     user = leaveRoot(flags.user);
   } catch (error) {
     control?.close();
-    await daemon?.stop(0);
+    await daemon?.stop(0, 'failure');
     await cleaner.run();
     throw error;
   }
@@ -119,10 +135,35 @@ async function run(flags: Flags): Promise<void> {
     process.exit(1);
   });
   process.on('SIGUSR2', () => logger.info({ event: 'status', ...daemon?.status }, 'status'));
+  process.on('SIGHUP', () => {
+    try {
+      const policy = daemon?.reload();
+      logger.info(
+        { event: 'reloaded', policy: policy?.source, rules: policy?.rules.length },
+        'policy reloaded',
+      );
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      logger.error({ event: 'reload-failed', code, error: message }, 'the former policy stays in force');
+    }
+  });
   process.on('SIGTERM', () => void stop('SIGTERM', 0));
   process.on('SIGINT', () => void stop('SIGINT', 0));
-  logger.info({ event: 'ready', user }, 'ready');
+  const { source, rules } = daemon.policy;
+  logger.info({ event: 'ready', user, policy: source, rules: rules.length }, 'ready');
   notify('READY=1');
+}
+
+/**
+ * The file named on the command line, or the usual one where there is one, or what is built in. A file that has been
+ * used once must not vanish: what it forbids would be allowed.
+ */
+function policySource(named: string | undefined): () => Policy {
+  let file = named;
+  return () => {
+    if (file === undefined && existsSync(DEFAULT_POLICY_FILE)) file = DEFAULT_POLICY_FILE;
+    return file === undefined ? BUILT_IN : loadPolicy(file);
+  };
 }
 
 function parseCount(text: string): number {

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
 import { down } from '../kernel/install.js';
+import { lockNamespace } from '../kernel/namespace-lock.js';
+import { Steering } from '../kernel/steering.js';
 import { print } from './report.js';
 
 export function register(program: Command): void {
@@ -7,13 +9,17 @@ export function register(program: Command): void {
     .command('down')
     .summary('undo "tcpcrypt up"')
     .description(
-      'Undo "tcpcrypt up": take the kernel part out. Connections that are encrypted stay so; new ones are plain TCP.',
+      'Undo "tcpcrypt up": take the kernel part out. Connections that are encrypted stay so; new ones are plain TCP.\n' +
+        'Firewall rules that a killed daemon left in force ("private", "block") are lifted; those of a running one stay.',
     )
     .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)')
     .option('--json', 'print the result as JSON')
     .action((options: { pins?: string; json?: boolean }) => {
       const report = down(options);
       const text = report.action === 'removed' ? 'The kernel part is gone' : 'There was no kernel part';
-      print(options.json, report, `${text}: pins ${report.pins}`);
+      // Only where no daemon runs: its connections need the rules.
+      const lifted = lockNamespace('daemon') === undefined ? [] : Steering.removeLeftovers();
+      const lines = [`${text}: pins ${report.pins}`, ...lifted.map((what) => `removed: ${what}`)];
+      print(options.json, { ...report, lifted }, lines.join('\n'));
     });
 }

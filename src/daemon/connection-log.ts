@@ -3,6 +3,7 @@
  * list of those that are there now.
  */
 import type { Logger } from 'pino';
+import type { ErrorCode } from '../errors.js';
 import type { Channel } from '../socket/channel.js';
 import { type ConnectionDescription, describe } from '../socket/describe.js';
 import { ReasonCounter } from './reason-counter.js';
@@ -19,11 +20,11 @@ export type Counter =
   | 'outboundKnownPlain'
   /** Released at once, or refused: the application wishes it so. */
   | 'outboundUnwanted'
-  /** Refused: the application wishes no plain connection, and the far host answered without ENO. */
-  | 'outboundNotPlain'
   /** Released at once: too many SYNs are held already. */
   | 'outboundShed'
   | 'outboundUnreachable'
+  /** The policy is `private`, or the application wishes no plain connection: the far host, or a box on the path, does not encrypt. */
+  | 'outboundRefused'
   /** The far side answered, but the application was gone. */
   | 'outboundAbandoned'
   /** Carried, but the application cannot ask for its session ID: the kernel part has gone, or is out of memory. */
@@ -36,6 +37,8 @@ export type Counter =
   | 'inboundShed'
   /** The local server refused the connection. */
   | 'inboundRefused'
+  /** The same of a server: the client sent ENO, but what came of it is plain. */
+  | 'inboundPrivateRefused'
   /** Connections that ended with an error code of ours. */
   | 'failed';
 
@@ -104,6 +107,13 @@ export class ConnectionLog {
     });
     this.#open.set(this.#lastId, entry);
     return entry;
+  }
+
+  /** The policy, or a wish of the application, is against it: the connection would be plain. */
+  refused(direction: Direction, local: string, remote: string, plainReason: ErrorCode): void {
+    this.count(direction === 'outbound' ? 'outboundRefused' : 'inboundPrivateRefused');
+    const facts = { event: 'refused', direction, local, remote, plainReason };
+    this.#logger.info(facts, `${direction} connection is refused`);
   }
 
   /** @internal {@link ConnectionEntry.end} calls it. */

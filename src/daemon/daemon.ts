@@ -6,7 +6,8 @@
  *   daemon.stop    the queue and the listeners first: without them the rules let everything pass, so new
  *                  connections are plain TCP at once; then what is relayed may finish; the rules last, as what
  *                  is relayed needs them, and would go out in plaintext without
- *   death          the guard removes the rules; a held SYN is retransmitted by its sender and passes
+ *   death          the guard removes the rules; a held SYN is retransmitted by its sender and passes. What the
+ *                  policy refuses stays refused
  */
 import type { Logger } from 'pino';
 import { TcpcryptError } from '../errors.js';
@@ -23,17 +24,21 @@ import { ConnectionLog } from './connection-log.js';
 import { Inbound } from './inbound.js';
 import { Outbound } from './outbound.js';
 import { PathMemory } from './path-memory.js';
+import { cgroupState, kernelRules } from './policy/kernel-rules.js';
+import { BUILT_IN, type Policy } from './policy/policy.js';
 
 /** NFQUEUE number: RFC 8547. */
 export const DEFAULT_QUEUE = 8547;
+/** Milliseconds; tuned by us. The kernel knows cgroups by number: a service that is restarted has another one. */
+const CGROUP_INTERVAL = 500;
 
 export interface DaemonOptions
   extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout' | 'resumption'> {
   readonly logger: Logger;
   /** NFQUEUE number. */
   readonly queue?: number;
-  /** Ports, remote or local, that the daemon leaves alone. */
-  readonly exceptPorts?: readonly number[];
+  /** Asked at the start and at every {@link Daemon.reload}; what it throws, they throw. The built-in one by default. */
+  readonly policy?: () => Policy;
   /** Directory of the pinned maps, where `tcpcrypt up` was told one. */
   readonly pins?: string;
   readonly limits?: Limits;
@@ -47,6 +52,11 @@ export class Daemon {
   readonly #steering: Steering;
   readonly #guard: Guard;
   readonly #carried: CarriedConnections;
+  readonly #source: () => Policy;
+  readonly #cgroups: NodeJS.Timeout;
+  #policy: Policy;
+  /** Of the cgroups that the rules in force name. */
+  #cgroupState: string;
   readonly log: ConnectionLog;
   readonly memory: PathMemory;
   readonly since = new Date();
@@ -60,6 +70,9 @@ export class Daemon {
     carried: CarriedConnections;
     log: ConnectionLog;
     memory: PathMemory;
+    source: () => Policy;
+    policy: Policy;
+    cgroups: string;
   }) {
     this.#outbound = parts.outbound;
     this.#inbound = parts.inbound;
@@ -68,11 +81,16 @@ export class Daemon {
     this.#carried = parts.carried;
     this.log = parts.log;
     this.memory = parts.memory;
+    this.#source = parts.source;
+    this.#policy = parts.policy;
+    this.#cgroupState = parts.cgroups;
+    this.#cgroups = setInterval(() => this.#followCgroups(), CGROUP_INTERVAL).unref();
   }
 
-  /** @throws ERR_TCPCRYPT_KERNEL_ABSENT, ERR_TCPCRYPT_PERMISSION, ERR_TCPCRYPT_SYSTEM */
+  /** @throws ERR_TCPCRYPT_KERNEL_ABSENT, ERR_TCPCRYPT_PERMISSION, ERR_TCPCRYPT_SYSTEM, and what `policy` throws */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { queue = DEFAULT_QUEUE, exceptPorts = [], logger, onFailure, pins } = options;
+    const { queue = DEFAULT_QUEUE, logger, onFailure, pins, policy: source = () => BUILT_IN } = options;
+    const policy = source();
     if (!kernelPartPresent()) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
     const wanted = encryption({ ...options, mode: 'opportunistic' });
     const log = new ConnectionLog(logger);
@@ -98,10 +116,28 @@ export class Daemon {
     let guard: Guard | undefined;
     try {
       inbound = await Inbound.open({ encryption: wanted, truePeers, carried, wishes, log, capacity, ipv6 });
-      const rules = { queue, relayPort: outbound.port, inboundPort: inbound.port, exceptPorts, ipv6 };
-      guard = new Guard(uninstallScript());
-      const steering = Steering.install(rules);
-      return new Daemon({ outbound, inbound, steering, guard, carried, log, memory });
+      guard = new Guard(uninstallScript({ butWhatRefuses: true }));
+      const cgroups = cgroupState(policy);
+      const steering = Steering.install({
+        queue,
+        relayPort: outbound.port,
+        inboundPort: inbound.port,
+        privatePort: inbound.privatePort,
+        policy: kernelRules(policy),
+        ipv6,
+      });
+      return new Daemon({
+        outbound,
+        inbound,
+        steering,
+        guard,
+        carried,
+        log,
+        memory,
+        source,
+        policy,
+        cgroups,
+      });
     } catch (error) {
       await guard?.run();
       inbound?.close();
@@ -132,6 +168,42 @@ export class Daemon {
     return this.#outbound.awaited;
   }
 
+  /** The policy in force. */
+  get policy(): Policy {
+    return this.#policy;
+  }
+
+  /** SYNs that the rules have refused by themselves, among them retransmissions. Runs a tool: a few milliseconds. */
+  get refused(): Readonly<Record<string, number>> {
+    return this.#steering.refused;
+  }
+
+  /**
+   * Reads the policy anew and puts it in force, at one stroke. Connections that exist stay as they are.
+   * @throws ERR_TCPCRYPT_POLICY, ERR_TCPCRYPT_ARGUMENT, ERR_TCPCRYPT_KERNEL_FEATURE; then the former one is in force.
+   */
+  reload(): Policy {
+    this.#enforce(this.#source());
+    return this.#policy;
+  }
+
+  #enforce(policy: Policy): void {
+    const cgroups = cgroupState(policy);
+    this.#steering.setPolicy(kernelRules(policy));
+    this.#policy = policy;
+    this.#cgroupState = cgroups;
+  }
+
+  #followCgroups(): void {
+    if (cgroupState(this.#policy) === this.#cgroupState) return;
+    try {
+      this.#enforce(this.#policy);
+    } catch (error) {
+      // A cgroup went while we looked: once more after the interval.
+      this.log.debug('rules for cgroups not renewed', { error });
+    }
+  }
+
   /** Relayed connections. */
   get connections(): number {
     return this.#outbound.relays.size + this.#inbound.relays.size;
@@ -139,9 +211,11 @@ export class Daemon {
 
   /**
    * Stops taking connections, waits up to `patience` milliseconds for those that are relayed, resets the rest.
+   * @param because 'asked': the policy is lifted; 'failure': what it refuses stays refused
    */
-  async stop(patience: number): Promise<void> {
+  async stop(patience: number, because: 'asked' | 'failure' = 'asked'): Promise<void> {
     this.#stopping = true;
+    clearInterval(this.#cgroups);
     await this.#outbound.close();
     this.#inbound.close();
     const deadline = Date.now() + patience;
@@ -150,7 +224,8 @@ export class Daemon {
     }
     for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
     try {
-      this.#steering.uninstall();
+      if (because === 'asked') this.#steering.uninstall();
+      else Steering.removeLeftovers({ butWhatRefuses: true });
     } catch {
       // E.g. no descriptors left to run a tool: the guard has its own.
       await this.#guard.run();

@@ -16,7 +16,7 @@ import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
 import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
-import { MARK } from '../kernel/steering.js';
+import { MARK } from '../kernel/packet-marks.js';
 import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
 import type { Wishes } from '../kernel/wishes.js';
 import type { Encryption } from '../socket/options.js';
@@ -56,30 +56,47 @@ interface Incoming {
 export class Inbound {
   readonly #options: InboundOptions;
   readonly #listener: TransparentListener;
+  /** For connections that the policy wants `private`: the rules tell them apart. */
+  readonly #privateListener: TransparentListener;
   readonly #relays = new Set<Relay>();
   /** Those of them whose key exchange goes on, the oldest first. */
   readonly #handshakes = new Set<Relay>();
   readonly #ports = new StandInPorts();
   readonly #netns = netnsCookie();
 
-  private constructor(options: InboundOptions, listener: TransparentListener) {
+  private constructor(
+    options: InboundOptions,
+    listener: TransparentListener,
+    privateListener: TransparentListener,
+  ) {
     this.#options = options;
     this.#listener = listener;
     options.capacity.watch(() => this.#relays.size);
-    listener.onConnection((far) => this.#accept(far));
+    this.#privateListener = privateListener;
+    const required: Encryption = { ...options.encryption, mode: 'required' };
+    listener.onConnection((far) => this.#accept(far, options.encryption));
+    privateListener.onConnection((far) => this.#accept(far, required));
   }
 
   static async open(options: InboundOptions): Promise<Inbound> {
-    const listener = await TransparentListener.open({
-      ipv6: options.ipv6,
-      offer: passiveEnoOffer(options.encryption),
-    });
-    return new Inbound(options, listener);
+    const transparent = { ipv6: options.ipv6, offer: passiveEnoOffer(options.encryption) };
+    const listener = await TransparentListener.open(transparent);
+    try {
+      return new Inbound(options, listener, await TransparentListener.open(transparent));
+    } catch (error) {
+      listener.close();
+      throw error;
+    }
   }
 
   /** Where TPROXY must deliver. */
   get port(): number {
     return this.#listener.port;
+  }
+
+  /** The same for what is to be refused unless it is encrypted. */
+  get privatePort(): number {
+    return this.#privateListener.port;
   }
 
   get relays(): ReadonlySet<Relay> {
@@ -94,16 +111,18 @@ export class Inbound {
   /** Stops taking connections; those that are relayed go on. */
   close(): void {
     this.#listener.close();
+    this.#privateListener.close();
   }
 
-  #accept(far: TcpSocket): void {
+  #accept(far: TcpSocket, settings: Encryption): void {
     const { remoteAddress, remotePort, localAddress, localPort } = far;
     if (
       remoteAddress === undefined ||
       remotePort === undefined ||
       localAddress === undefined ||
       localPort === undefined ||
-      localPort === this.port // somebody found our port: connecting on would come back here
+      // Somebody found our port: connecting on would come back here.
+      [this.port, this.privatePort].includes(localPort)
     ) {
       this.#refuse(far);
       return;
@@ -121,10 +140,13 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
-    const encryption = heedListener(
-      this.#options.encryption,
-      this.#options.wishes.ofListener(server.address, server.port),
-    );
+    const encryption = heedListener(settings, this.#options.wishes.ofListener(server.address, server.port));
+    if (encryption.mode === 'required' && outcome.result === 'plain') {
+      log.refused('inbound', endpointText(server), endpointText(client), outcome.reason);
+      far.on('error', () => {});
+      reset(far);
+      return;
+    }
     const publisher = new Publisher(carried, log, fd);
     const entry = log.open('inbound', endpointText(server), endpointText(client));
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
@@ -171,7 +193,7 @@ export class Inbound {
   #pause(limit: Limit): void {
     const { capacity, log } = this.#options;
     log.shedding.shed(limit);
-    this.#listener.pause(() => capacity.relieved);
+    for (const listener of [this.#listener, this.#privateListener]) listener.pause(() => capacity.relieved);
   }
 
   #refuse(far: TcpSocket): void {

@@ -10,14 +10,17 @@
  *
  * Refused, unreachable, timed out: the SYN is released as it is, and the application hears from the network
  * itself. Destinations that answered without ENO are remembered: their next SYNs pass at once.
+ *
+ * Under `private`, which the SYN's mark tells, no SYN is ever released to go out by itself: it is redirected, or
+ * refused. (The rules would refuse it as well: src/kernel/policy-rules.ts.)
  */
 import type { Socket as TcpSocket } from 'node:net';
 import type { CarriedConnections } from '../kernel/carried.js';
 import * as libc from '../kernel/libc.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
+import { MARK } from '../kernel/packet-marks.js';
 import { readSegment } from '../kernel/segment.js';
-import { MARK } from '../kernel/steering.js';
 import type { Wishes } from '../kernel/wishes.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
@@ -33,12 +36,15 @@ import { TransparentListener } from './transparent.js';
 
 /** Milliseconds in which the application's released SYN must arrive at the relay port. */
 export const ARRIVAL_TIMEOUT = 5_000;
+/** The most that the kernel part knows: more than a connection has SYNs. */
+const MAX_SYN_TRIES = 255;
 
 /** One application connection between its SYN and its arrival at the relay port. */
 interface Expected {
   readonly key: string;
   readonly source: Endpoint;
   readonly destination: Endpoint;
+  /** In mode 'required' by the policy `private`, or because the application wishes it. */
   readonly encryption: Encryption;
   /** Once the far host has answered, and the SYN is released. */
   relay?: Relay | 'reset';
@@ -49,6 +55,9 @@ interface Expected {
 /** ECONNREFUSED, in contrast, is the answer to a SYN. */
 const isReset = (error: Error | undefined): boolean =>
   (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
+
+const isTimeout = (error: unknown): boolean =>
+  (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
 
 const keyOf = (source: Endpoint, destination: Endpoint): string =>
   `${endpointText(source)} ${endpointText(destination)}`;
@@ -67,6 +76,8 @@ export interface OutboundOptions {
 
 export class Outbound {
   readonly #options: OutboundOptions;
+  /** What is asked for under `private`: the option stays on every SYN. */
+  readonly #private: Encryption;
   readonly #queue: NfQueue;
   readonly #listener: TransparentListener;
   /** By {@link keyOf}. */
@@ -75,6 +86,7 @@ export class Outbound {
 
   private constructor(options: OutboundOptions, listener: TransparentListener) {
     this.#options = options;
+    this.#private = { ...options.encryption, mode: 'required', synTries: MAX_SYN_TRIES };
     this.#listener = listener;
     options.capacity.watch(() => this.#relays.size + this.#expected.size);
     listener.onConnection((local) => this.#arrived(local));
@@ -132,12 +144,12 @@ export class Outbound {
     const destination = { address: syn.destination, port: syn.destinationPort };
     const { memory, log, wishes } = this.#options;
     const wish = wishes.ofConnection({ local: source, remote: destination });
-    const encryption = heed(this.#options.encryption, wish);
-    const mayBePlain = wish?.mandatory !== true;
+    const isPrivate = (mark & MARK.PRIVATE) !== 0;
+    const encryption = heed(isPrivate ? this.#private : this.#options.encryption, wish);
+    const mayBePlain = !isPrivate && wish?.mandatory !== true;
     if (encryption === undefined) {
       log.count('outboundUnwanted');
-      if (mayBePlain) this.#queue.accept(id);
-      else this.#queue.accept(id, mark | MARK.REFUSE);
+      this.#accept(id, mark, mayBePlain ? 0 : MARK.REFUSE);
       return;
     }
     const insists = wish?.enabled === true || !mayBePlain;
@@ -151,7 +163,7 @@ export class Outbound {
     if (earlier !== undefined) {
       // A retransmission: the first copy is still held, or it was released and did not arrive.
       if (earlier.relay === undefined) this.#queue.drop(id);
-      else this.#queue.accept(id, mark | MARK.REDIRECT);
+      else this.#accept(id, mark, MARK.REDIRECT);
       return;
     }
     const { capacity } = this.#options;
@@ -159,8 +171,7 @@ export class Outbound {
     if (limit !== undefined) {
       log.count('outboundShed');
       log.shedding.shed(limit);
-      if (mayBePlain) this.#queue.accept(id);
-      else this.#queue.accept(id, mark | MARK.REFUSE);
+      this.#accept(id, mark, mayBePlain ? 0 : MARK.REFUSE);
       return;
     }
     const expected: Expected = { key, source, destination, encryption };
@@ -180,12 +191,12 @@ export class Outbound {
         encryption,
         (error, far) => {
           if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
-          else if (far === undefined) this.#unreachable(expected, id, error);
+          else if (far === undefined) this.#unreachable(expected, id, mark, error);
           else this.#answered(expected, id, mark, far);
         },
       );
     } catch (error) {
-      this.#unreachable(expected, id, error);
+      this.#unreachable(expected, id, mark, error);
     }
   }
 
@@ -195,10 +206,12 @@ export class Outbound {
     const { source, destination, encryption } = expected;
     memory.remember(destination.address, destination.port, far.outcome.result === 'encrypt', Date.now());
     if (encryption.mode === 'required' && far.outcome.result === 'plain') {
-      log.count('outboundNotPlain');
-      this.#forget(expected);
+      log.refused('outbound', endpointText(source), endpointText(destination), far.outcome.reason);
+      const attempt = far.opened?.attempt;
+      if (attempt !== undefined) encryption.resumption.cache.settle(attempt, 'lost');
       this.#refuse(far.transport);
-      this.#queue.accept(id, mark | MARK.REFUSE);
+      this.#forget(expected);
+      this.#accept(id, mark, MARK.REFUSE);
       return;
     }
     const entry = log.open('outbound', endpointText(source), endpointText(destination));
@@ -225,18 +238,18 @@ export class Outbound {
       log.count('outboundAbandoned');
       relay.abort();
     }, ARRIVAL_TIMEOUT);
-    this.#queue.accept(id, mark | MARK.REDIRECT);
+    this.#accept(id, mark, MARK.REDIRECT);
   }
 
   /** The far host accepted, and reset before we looked: so shall the application find it, without a second attempt. */
   #reset(expected: Expected, id: number, mark: number): void {
     expected.relay = 'reset';
     expected.timer = setTimeout(() => this.#forget(expected), ARRIVAL_TIMEOUT);
-    this.#queue.accept(id, mark | MARK.REDIRECT);
+    this.#accept(id, mark, MARK.REDIRECT);
   }
 
   /** Let the application hear it from the network itself. */
-  #unreachable(expected: Expected, id: number, error: unknown): void {
+  #unreachable(expected: Expected, id: number, mark: number, error: unknown): void {
     if (isOutOfFiles(error)) this.#options.log.shedding.shed('files');
     this.#options.log.count(isOutOfFiles(error) ? 'outboundShed' : 'outboundUnreachable');
     this.#options.log.failures.count((error as NodeJS.ErrnoException).code);
@@ -245,7 +258,15 @@ export class Outbound {
       error,
     });
     this.#forget(expected);
-    this.#queue.accept(id);
+    if (expected.encryption.mode === 'opportunistic') this.#queue.accept(id);
+    // Its own patience is at an end as well: it need not be told that it was refused.
+    else if (isTimeout(error)) this.#queue.drop(id);
+    else this.#accept(id, mark, MARK.REFUSE);
+  }
+
+  /** @param bits of ours, added to the mark */
+  #accept(id: number, mark: number, bits: number): void {
+    this.#queue.accept(id, (mark | bits) >>> 0);
   }
 
   #arrived(local: TcpSocket): void {

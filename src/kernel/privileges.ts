@@ -16,6 +16,8 @@ const PR_SET_NO_NEW_PRIVS = 38;
 const PR_CAP_AMBIENT = 47;
 const PR_CAP_AMBIENT_RAISE = 2;
 
+const MAX_UID = 0xfffffffe;
+
 /** seccomp(2) has no function in the C library. */
 const SYS_SECCOMP: Readonly<Record<string, number>> = { x64: 317, arm64: 277 };
 const SECCOMP_SET_MODE_FILTER = 1;
@@ -38,6 +40,10 @@ export function findUser(name: string): User | undefined {
     return undefined;
   }
 }
+
+/** The number of a user, by name; a number stands for itself, whether or not it has a name. */
+export const uidOf = (user: string): number | undefined =>
+  /^\d{1,10}$/.test(user) && Number(user) <= MAX_UID ? Number(user) : findUser(user)?.uid;
 
 /**
  * From now on this process is `user`, without further groups, and has these capabilities and no others. Its memory

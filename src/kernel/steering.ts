@@ -4,7 +4,8 @@
  *
  * What there is while installed, all in the network namespace of this process:
  *
- *   iptables/ip6tables, table raw     one rule: new outbound SYNs are held in an NFQUEUE
+ *   nft table inet tcpcrypt_policy    which SYNs are ours at all, and what is refused, see policy-rules.ts
+ *   iptables/ip6tables, table raw     one rule: outbound SYNs that are to be encrypted are held in an NFQUEUE
  *   nft table inet tcpcrypt           everything else, see {@link ruleset}
  *   ip rule, ip route (v4 and v6)     packets with mark LOCAL_DELIVERY go to this machine, whatever their address
  *
@@ -15,33 +16,21 @@
  * administrator exempts from connection tracking in `raw` cannot be redirected, and is left alone.
  *
  * If the daemon dies, nothing hangs: no queue, and `--queue-bypass` lets SYNs pass; no transparent listener,
- * and `tproxy` lets them pass to the real server.
+ * and `tproxy` lets them pass to the real server. What must not pass then is for the policy's table to refuse.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { TcpcryptError } from '../errors.js';
+import { ENO_KIND, has, hasNot, hex, IS_SYN, MARK, without } from './packet-marks.js';
+import {
+  KEEP,
+  otherRules,
+  POLICY_COUNTERS,
+  POLICY_TABLE,
+  type PolicyRules,
+  policyTable,
+} from './policy-rules.js';
 
-/**
- * Our bits of the packet mark (`SO_MARK`, `meta mark`) and the mark of connection tracking (`ct mark`). All tests
- * and settings are masked by exactly one of them, so other users of the marks keep their bits.
- */
-export const MARK = {
-  /** `SO_MARK` of the daemon's own sockets: their SYNs are never held. */
-  DAEMON_SOCKET: 0x01000000,
-  /** Verdict: this SYN goes to the daemon's relay port. In the connection mark: as does all that follows it. */
-  REDIRECT: 0x02000000,
-  /** `sk_mark` of listening sockets that negotiate ENO themselves: never steered to the daemon. */
-  LISTENER_SPEAKS_ENO: 0x04000000,
-  /** Routed to this machine whatever the destination: the daemon's legs on this machine (see below). */
-  LOCAL_DELIVERY: 0x08000000,
-  /** Verdict: this SYN is answered with RST. */
-  REFUSE: 0x10000000,
-  /** In connection tracking only: the daemon's transparent listener got the SYN. */
-  STEERED: 0x20000000,
-} as const;
-
-/** TCP-ENO's option kind (RFC 8547 §4.1). */
-const ENO_KIND = 69;
 /** The nft table and, as its comment, the iptables rule bear this name. */
 const NAME = 'tcpcrypt';
 /** The iptables table of the one rule, and its chain. */
@@ -50,8 +39,6 @@ const QUEUE_CHAIN = 'OUTPUT';
 /** Number of our routing table, after RFC 8547, and priority of the rule that leads to it: right after `local` (0). */
 const ROUTING_TABLE = 8547;
 const RULE_PRIORITY = 69;
-/** `-m multiport` takes 15 ports; several such matches in one rule are all required. */
-const MULTIPORT_MAX = 15;
 
 const FAMILIES = [
   { name: 'ipv4', nft: 'ip', ip: '-4', iptables: 'iptables', loopback: '127.0.0.1' },
@@ -72,8 +59,9 @@ export interface SteeringOptions {
    * what it accepts is the destination that the client meant.
    */
   readonly inboundPort: number;
-  /** Destination ports that are left alone in both directions. */
-  readonly exceptPorts?: readonly number[];
+  /** The same for SYNs that the policy says are `private`: what is accepted there must be encrypted. */
+  readonly privatePort: number;
+  readonly policy: PolicyRules;
   /** Default: whether this network namespace has IPv6. */
   readonly ipv6?: boolean;
 }
@@ -91,9 +79,11 @@ export class Steering {
   static install(options: SteeringOptions): Steering {
     checkOptions(options);
     const families = FAMILIES.filter((f) => f.name === 'ipv4' || (options.ipv6 ?? hasIPv6()));
-    Steering.removeLeftovers();
+    // What a killed daemon left in force stays so until the new policy takes its place.
+    const inForce = exists('table', 'inet', POLICY_TABLE);
+    Steering.removeLeftovers({ butWhatRefuses: true });
     try {
-      run('nft', ['-f', '-'], ruleset(options, families));
+      run('nft', ['-f', '-'], policyTable(options.policy) + ruleset(options, families));
       for (const family of families) {
         run('ip', [family.ip, 'route', 'add', ...LOCAL_ROUTE]);
         run('ip', [family.ip, 'rule', 'add', ...LOCAL_RULE]);
@@ -101,7 +91,7 @@ export class Steering {
       // Last, as from here on packets are held.
       for (const family of families) run(family.iptables, queueRule(options));
     } catch (error) {
-      Steering.removeLeftovers();
+      Steering.removeLeftovers({ butWhatRefuses: inForce });
       throw error;
     }
     return new Steering();
@@ -111,16 +101,44 @@ export class Steering {
    * Removes everything of ours from this network namespace, whoever installed it; says what there was.
    * @throws ERR_TCPCRYPT_PERMISSION, ERR_TCPCRYPT_KERNEL_FEATURE when something of ours refuses to go.
    */
-  static removeLeftovers(): string[] {
-    return run('/bin/sh', ['-s'], uninstallScript()).split('\n').filter(Boolean);
+  static removeLeftovers(options: UninstallOptions = {}): string[] {
+    return run('/bin/sh', ['-s'], uninstallScript(options)).split('\n').filter(Boolean);
   }
 
   private constructor() {}
+
+  /**
+   * Another policy, at one stroke; connections that exist and SYNs that are held are not affected.
+   * @throws ERR_TCPCRYPT_KERNEL_FEATURE, with the words of nft; the former policy is in force then.
+   */
+  setPolicy(policy: PolicyRules): void {
+    run('nft', ['-f', '-'], otherRules(policy));
+  }
+
+  /** What the rules themselves have refused, daemon or no daemon; by the names in POLICY_COUNTERS. */
+  get refused(): Readonly<Record<(typeof POLICY_COUNTERS)[number], number>> {
+    const { nftables } = JSON.parse(
+      run('nft', ['-j', 'list', 'counters', 'table', 'inet', POLICY_TABLE]),
+    ) as {
+      nftables: { counter?: { name: string; packets: number } }[];
+    };
+    const packets = (name: string): number =>
+      nftables.find(({ counter }) => counter?.name === name)?.counter?.packets ?? 0;
+    return Object.fromEntries(POLICY_COUNTERS.map((name) => [name, packets(name)])) as Record<
+      (typeof POLICY_COUNTERS)[number],
+      number
+    >;
+  }
 
   /** The exact inverse of {@link install}. Packets that an NfQueue still holds may be dropped: close it first. */
   uninstall(): void {
     Steering.removeLeftovers();
   }
+}
+
+export interface UninstallOptions {
+  /** A policy that refuses connections stays in force, without a daemon. */
+  readonly butWhatRefuses?: boolean;
 }
 
 /**
@@ -132,10 +150,11 @@ export class Steering {
  * there before is remembered as an empty chain of our own table, named `created_…`; those are deleted again
  * if nobody else has put a rule there.
  */
-export function uninstallScript(): string {
+export function uninstallScript({ butWhatRefuses = false }: UninstallOptions = {}): string {
   return `
 PATH=\${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
 set -f
+command -v nft >/dev/null || exit 0 # then nothing of ours was made
 nft list tables >/dev/null || exit # not permitted: do not take "cannot be seen" for "not there"
 status=0
 remove() { # remove WHAT COMMAND...
@@ -175,11 +194,13 @@ ${FAMILIES.map((f) => `remove_queue_rule ${f.iptables} ${f.nft}\nremove_routes $
 if nft list table inet ${NAME} >/dev/null 2>&1; then
   remove "nft table inet ${NAME}" nft delete table inet ${NAME}
 fi
+if nft list table inet ${POLICY_TABLE} >/dev/null 2>&1; then
+  ${butWhatRefuses ? `nft list chain inet ${POLICY_TABLE} ${KEEP} >/dev/null 2>&1 || ` : ''}remove "nft table inet ${POLICY_TABLE}" nft delete table inet ${POLICY_TABLE}
+fi
 [ "$status" = 0 ]
 `;
 }
 
-const hex = (mark: number): string => `0x${mark.toString(16)}`;
 const createdTable = (nftFamily: string): string => `created_table_${nftFamily}_${QUEUE_TABLE}`;
 const createdChain = (nftFamily: string): string => `created_chain_${nftFamily}_${QUEUE_TABLE}`;
 
@@ -190,21 +211,17 @@ const LOCAL_RULE = [
   ...['lookup', String(ROUTING_TABLE)],
 ];
 
-/** Holds the first SYN of outbound connections. */
-function queueRule({ queue, exceptPorts = [] }: SteeringOptions): string[] {
-  const exceptions: string[] = [];
-  for (let i = 0; i < exceptPorts.length; i += MULTIPORT_MAX)
-    exceptions.push('-m', 'multiport', '!', '--dports', exceptPorts.slice(i, i + MULTIPORT_MAX).join(','));
+/** Holds the first SYN of outbound connections that the policy wants encrypted. */
+function queueRule({ queue }: SteeringOptions): string[] {
   return [
     ...['-w', '-t', QUEUE_TABLE, '-A', QUEUE_CHAIN],
     ...['!', '-o', 'lo', '-p', 'tcp'],
+    ...['-m', 'mark', '--mark', `${hex(MARK.ENCRYPT)}/${hex(MARK.ENCRYPT | MARK.DAEMON_SOCKET)}`],
     // ECE and CWR are not looked at: an ECN SYN carries both.
     ...['--tcp-flags', 'FIN,SYN,RST,ACK', 'SYN'],
     // Programs that speak ENO themselves.
     ...['!', '--tcp-option', String(ENO_KIND)],
-    ...['-m', 'mark', '--mark', `0/${hex(MARK.DAEMON_SOCKET)}`],
     ...['-m', 'conntrack', '!', '--ctstate', 'UNTRACKED'],
-    ...exceptions,
     ...['-m', 'comment', '--comment', NAME],
     ...['-j', 'NFQUEUE', '--queue-num', String(queue), '--queue-bypass'],
   ];
@@ -224,9 +241,8 @@ function queueRule({ queue, exceptPorts = [] }: SteeringOptions): string[] {
  * would collide, also when the first is long in TIME_WAIT.
  */
 function ruleset(options: SteeringOptions, families: readonly Family[]): string {
-  const { relayPort, inboundPort, exceptPorts = [] } = options;
-  const has = (mark: number): string => `meta mark & ${hex(mark)} != 0`;
-  const except = [...new Set([...exceptPorts, relayPort, inboundPort])];
+  const { relayPort, inboundPort, privatePort } = options;
+  const ours = [...new Set([relayPort, inboundPort, privatePort])];
   const tproxyTo = (port: number, and = ''): string =>
     families
       .map(
@@ -237,17 +253,10 @@ function ruleset(options: SteeringOptions, families: readonly Family[]): string 
   return `
 table inet ${NAME} {
 ${families.map(createdMemo).join('')}
-  # Verdict REFUSE, and what was to be redirected but was not, as that must not go out in plaintext.
-  chain refuse_output {
-    type filter hook output priority 10; policy accept;
-    meta l4proto tcp ${has(MARK.REFUSE)} reject with tcp reset
-    meta l4proto tcp ${has(MARK.REDIRECT)} meta mark & ${hex(MARK.LOCAL_DELIVERY)} == 0 reject with tcp reset
-  }
-
   # Verdict REDIRECT: the SYN comes back by the loopback interface, see below, and goes to the relay.
   chain redirect_prerouting {
     type filter hook prerouting priority -150; policy accept;
-    iifname "lo" ${has(MARK.REDIRECT)} tcp flags & (fin | syn | rst | ack) == syn jump to_relay
+    iifname "lo" ${has(MARK.REDIRECT)} ${IS_SYN} jump to_relay
   }
   chain to_relay {
 ${tproxyTo(relayPort)}    # No listener: it is gone.
@@ -260,12 +269,12 @@ ${tproxyTo(relayPort)}    # No listener: it is gone.
   # After address translation (-100): what is for another host now, e.g. a container whose port is published, is not
   # ours, though a proxy may listen on that port here.
   chain steer_prerouting {
-    type filter hook prerouting priority -99; policy accept;
-    iifname != "lo" tcp flags & (fin | syn | rst | ack) == syn tcp option ${ENO_KIND} exists \\
-      tcp dport != { ${except.join(', ')} } fib daddr type local jump steer_syn
+    type filter hook prerouting priority -98; policy accept;
+    iifname != "lo" ${IS_SYN} ${has(MARK.ENCRYPT)} tcp option ${ENO_KIND} exists \\
+      tcp dport != { ${ours.join(', ')} } jump steer_syn
     # What follows such a SYN finds its socket by itself, but for the ACK that answers a SYN cookie.
     iifname != "lo" tcp flags & (syn | rst | ack) == ack \\
-      ct mark & ${hex(MARK.STEERED)} != 0 ct direction original jump steer
+      ct mark & ${hex(MARK.STEERED)} != 0 ct direction original jump steer_ack
   }
   set ports_that_speak_eno {
     type inet_service; flags dynamic; size 65536;
@@ -276,9 +285,17 @@ ${tproxyTo(relayPort)}    # No listener: it is gone.
     socket transparent 1 jump steer
     socket transparent 0 tcp dport != @ports_that_speak_eno jump steer
   }
-  # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server.
+  # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server, or is refused.
   chain steer {
-${tproxyTo(inboundPort, `ct mark set ct mark | ${hex(MARK.STEERED)} `)}  }
+    ${has(MARK.PRIVATE)} goto steer_private
+${tproxyTo(inboundPort, `ct mark set ct mark & ${hex(~POLICY)} | ${hex(MARK.STEERED)} meta mark set ${without(POLICY)} `)}  }
+  chain steer_private {
+${tproxyTo(privatePort, `ct mark set ct mark | ${hex(MARK.STEERED | MARK.PRIVATE)} meta mark set ${without(POLICY)} `)}  }
+  chain steer_ack {
+    ct mark & ${hex(MARK.PRIVATE)} != 0 goto steer_ack_private
+${tproxyTo(inboundPort)}  }
+  chain steer_ack_private {
+${tproxyTo(privatePort)}  }
 
   # Legs on this machine: remembered before, and their packets marked after, the mangle chains of others (-150).
   chain remember_leg_output {
@@ -298,7 +315,7 @@ ${keepAddress(families, 'snat', 'saddr')}  }
     type route hook output priority -149; policy accept;
     ct mark & ${hex(MARK.LOCAL_DELIVERY)} != 0 ct direction reply meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
     # (Not the daemon's own: it may use the port of an application that has just ended.)
-    ct mark & ${hex(MARK.REDIRECT)} != 0 ct direction original meta mark & ${hex(MARK.DAEMON_SOCKET)} == 0 \\
+    ct mark & ${hex(MARK.REDIRECT)} != 0 ct direction original ${hasNot(MARK.DAEMON_SOCKET)} \\
       meta mark set meta mark | ${hex(MARK.LOCAL_DELIVERY)}
   }
 }
@@ -312,6 +329,8 @@ const keepAddress = (families: readonly Family[], how: 'dnat' | 'snat', address:
         `    meta nfproto ${f.name} ct mark & ${hex(MARK.LOCAL_DELIVERY | MARK.REDIRECT)} != 0 ${how} ${f.nft} to ${f.nft} ${address}\n`,
     )
     .join('');
+
+const POLICY = MARK.ENCRYPT | MARK.PRIVATE;
 
 /** Remembers what iptables is about to create; see {@link uninstallScript}. */
 function createdMemo({ nft }: Family): string {
@@ -335,8 +354,8 @@ export function hasIPv6(): boolean {
   return existsSync(disabled) && readFileSync(disabled, 'utf8').trim() === '0';
 }
 
-function checkOptions({ queue, relayPort, inboundPort, exceptPorts = [] }: SteeringOptions): void {
-  for (const port of [relayPort, inboundPort, ...exceptPorts])
+function checkOptions({ queue, relayPort, inboundPort, privatePort }: SteeringOptions): void {
+  for (const port of [relayPort, inboundPort, privatePort])
     if (!Number.isInteger(port) || port < 1 || port > 0xffff)
       throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a port: ${port}` });
   if (!Number.isInteger(queue) || queue < 0 || queue > 0xffff)

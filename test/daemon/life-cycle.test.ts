@@ -178,11 +178,11 @@ for address, port in ((a, p) for a in ('127.0.0.1', '::1') for p in sys.argv[1:]
         .split('\n')
         .filter((line) => line.includes(`pid=${daemon.pid},`))
         .map((line) => /:(\d+) /.exec(line)?.[1] ?? '');
-      assert.equal(ports.length, 4);
+      assert.equal(ports.length, 6);
       const { stdout } = await host.run(...python(source, ...new Set(ports)));
-      assert.equal(String(stdout), 'reset\n'.repeat(4));
+      assert.equal(String(stdout), 'reset\n'.repeat(6));
       const { relayed, held, uninvited } = await daemon.status();
-      assert.deepEqual([relayed, held, uninvited], [0, 0, 4]);
+      assert.deepEqual([relayed, held, uninvited], [0, 0, 6]);
     }
     await connects();
     for (const [, daemon] of daemons) await daemon.stop();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { MARK } from '#src/kernel/steering.js';
+import { MARK } from '#src/kernel/packet-marks.js';
+import type { PolicyRule } from '#src/kernel/policy-rules.js';
 import { type Agent, CLIENT, CLIENT6, type Host, Network, SERVER, SERVER6 } from './support/network.js';
 
 const QUEUE = 4001;
@@ -9,11 +10,17 @@ const EXCEPTED_PORT = 7200;
 const CLOSED_PORT = 7300;
 const RELAY_PORT = 6969;
 const INBOUND_PORT = 6970;
+const PRIVATE_PORT = 6971;
+const EXCEPT: readonly PolicyRule[] = [
+  { action: 'clear', ports: [[EXCEPTED_PORT, EXCEPTED_PORT]] },
+  { action: 'private-or-clear' },
+];
 const OPTIONS = {
   queue: QUEUE,
   relayPort: RELAY_PORT,
   inboundPort: INBOUND_PORT,
-  exceptPorts: [EXCEPTED_PORT],
+  privatePort: PRIVATE_PORT,
+  policy: { outbound: EXCEPT, inbound: EXCEPT },
 };
 const SYN_AGAIN = 1000;
 
@@ -69,7 +76,7 @@ describe('outbound', () => {
       assert.equal(echoed, 'ping');
       const [syn, ...rest] = await daemon.takeSeen();
       assert.equal(syn?.destination, host);
-      assert.equal(syn?.mark, 0);
+      assert.equal(syn?.mark, MARK.ENCRYPT);
       assert.deepEqual(rest, []);
     });
 
@@ -93,7 +100,7 @@ describe('outbound', () => {
     await daemon.setVerdict('redirect');
     const { greeting } = await application.connect({ host: SERVER, port: PORT, mark: 0x00ffffff });
     assert.match(greeting, /^relay /);
-    assert.equal((await daemon.takeSeen())[0]?.mark, 0x00ffffff);
+    assert.equal((await daemon.takeSeen())[0]?.mark, (0x00ffffff | MARK.ENCRYPT) >>> 0);
   });
 
   test('what was to be redirected but cannot be is refused, never sent in plaintext', async () => {
@@ -358,7 +365,7 @@ describe('the daemon is killed', () => {
   test('without a guard connections go on; leftovers can be removed, and are replaced', async () => {
     const doomed = network.agent('client');
     await doomed.openQueue(QUEUE, 'hold');
-    await doomed.installSteering({ ...OPTIONS, exceptPorts: Array.from({ length: 40 }, (_, i) => i + 1) });
+    await doomed.installSteering(OPTIONS);
     await doomed.kill('SIGKILL');
     const { greeting, milliseconds } = await application.connect({ host: SERVER, port: PORT });
     assert.match(greeting, /^server/);
@@ -379,6 +386,7 @@ describe('the daemon is killed', () => {
       'ip -6 rule',
       'ip -6 route',
       'nft table inet tcpcrypt',
+      'nft table inet tcpcrypt_policy',
     ]);
     assert.equal(state('client'), original);
     assert.deepEqual(await daemon.removeLeftovers(), []);

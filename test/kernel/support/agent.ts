@@ -21,9 +21,10 @@ import {
   tryGetsockopt,
 } from '#src/kernel/libc.js';
 import { NfQueue } from '#src/kernel/nfqueue.js';
+import { MARK } from '#src/kernel/packet-marks.js';
 import { readSegment, type Segment } from '#src/kernel/segment.js';
 import { addressText, sockaddr } from '#src/kernel/sockaddr.js';
-import { MARK, Steering, type SteeringOptions, uninstallScript } from '#src/kernel/steering.js';
+import { Steering, type SteeringOptions, uninstallScript } from '#src/kernel/steering.js';
 import { rawExchange } from './raw-tcp.js';
 
 export interface ListenOptions {

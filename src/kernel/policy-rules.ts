@@ -1,0 +1,239 @@
+/**
+ * The policy as nftables rules: which connections are encrypted if possible, which only encrypted, which not at all.
+ * Decided in the kernel, by the first SYN: what is clear costs a look at the rules and nothing else.
+ *
+ *   nft table inet tcpcrypt_policy
+ *     outbound_policy, inbound_policy    the rules, first match wins; they mark the SYN: {@link MARK}
+ *     the other chains                   what the marks mean, daemon or no daemon; see {@link policyTable}
+ *
+ * A table of its own, as it outlives a daemon that was killed where connections must stay refused: then it has
+ * a chain named {@link KEEP}, empty, which tells the undo script to leave it. In no other case does it stay.
+ */
+import { ENO_KIND, has, hasNot, hex, IS_SYN, MARK, without } from './packet-marks.js';
+
+export const POLICY_TABLE = 'tcpcrypt_policy';
+
+/** What becomes of a connection: see docs/daemon.md. */
+export type PolicyAction = 'clear' | 'private-or-clear' | 'private' | 'block';
+
+/** From and to, inclusive. */
+export type PortRange = readonly [first: number, last: number];
+
+/** What is not mentioned matches all. Lists hold no overlaps: nft refuses them. */
+export interface PolicyRule {
+  readonly action: PolicyAction;
+  /** The other end: CIDR, e.g. "10.0.0.0/8", "fd00::/8". */
+  readonly networks?: { readonly ipv4: readonly string[]; readonly ipv6: readonly string[] };
+  /** The port that the SYN is sent to. */
+  readonly ports?: readonly PortRange[];
+  /** This machine's port: outbound where the SYN comes from, inbound where it goes to. */
+  readonly localPorts?: readonly PortRange[];
+  /** Who owns the socket. Outbound only: nftables cannot tell for a SYN that comes in. */
+  readonly uids?: readonly number[];
+  /** Directories, absolute; processes in cgroups below count as well. */
+  readonly cgroups?: readonly CgroupMatch[];
+  /** Only connections that do not leave this machine. */
+  readonly thisHost?: true;
+}
+
+export interface CgroupMatch {
+  /** As nft wants it: relative to /sys/fs/cgroup. */
+  readonly path: string;
+  /** How far below the root of the hierarchy; 1 for its children. */
+  readonly level: number;
+}
+
+export interface PolicyRules {
+  /** In order; the last one matches all. */
+  readonly outbound: readonly PolicyRule[];
+  readonly inbound: readonly PolicyRule[];
+}
+
+type Direction = keyof PolicyRules;
+
+/** In {@link POLICY_TABLE}: the table stays when the daemon is killed. */
+export const KEEP = 'keep';
+/** Rules for single commands (`tcpcrypt run`), before all others; a reload leaves them alone. */
+export const COMMANDS = 'commands';
+
+/** What nft counts, by name: packets are SYN segments, each a connection attempt or its retransmission. */
+export const POLICY_COUNTERS = [
+  'blocked_outbound',
+  'blocked_inbound',
+  'refused_outbound',
+  'refused_inbound',
+] as const;
+
+/** What each action writes into the mark of a SYN. */
+export const ACTION_MARKS: Record<PolicyAction, number> = {
+  clear: 0,
+  'private-or-clear': MARK.ENCRYPT,
+  private: MARK.ENCRYPT | MARK.PRIVATE,
+  block: MARK.REFUSE,
+};
+
+const BITS = MARK.ENCRYPT | MARK.PRIVATE;
+
+/** Not a SYN, of a connection whose handshake must show ENO and has not yet. */
+const MUST_SHOW_ENO = `ct mark & ${hex(BITS | MARK.STEERED)} == ${hex(MARK.PRIVATE)} ct direction original tcp flags & (syn | rst) == 0`;
+
+/** Whether connections must stay refused when there is no daemon. */
+export const mustStay = ({ outbound, inbound }: PolicyRules): boolean =>
+  [...outbound, ...inbound].some(({ action }) => action === 'private' || action === 'block');
+
+/**
+ * For `nft -f`: the whole table, in exchange for one that is there.
+ *
+ * Outbound, the policy is asked before the queue (priority of `raw`, -300) and, of what was released without the
+ * mark REDIRECT, again after it: whatever happened in between, the daemon's death included, a SYN under `private`
+ * goes no further. Its RST is made late, after the administrator's own rules: their connection tracking knows the SYN.
+ *
+ * Programs that speak ENO themselves are not touched, but under `private` their handshake must show it: the first
+ * segment after the SYN carries ENO if its sender encrypts (RFC 8547 §4.5), and so does the SYN-ACK.
+ *
+ * Inbound: -99 asks, -98 is the steering's, -97 refuses what should have been steered and was not; all after address
+ * translation (-100), so that what is for a container now is not taken for ours, and before packets are routed.
+ */
+export const policyTable = (rules: PolicyRules): string => `
+table inet ${POLICY_TABLE} {}
+delete table inet ${POLICY_TABLE}
+table inet ${POLICY_TABLE} {
+${POLICY_COUNTERS.map((name) => `  counter ${name} {}\n`).join('')}
+  ${mustStay(rules) ? `chain ${KEEP} {}` : ''}
+
+  chain ask_outbound {
+    meta mark set ${without(BITS)}
+    goto ${COMMANDS}
+  }
+  # Connections within this machine can be blocked. Encrypted they need not be: they do not leave it.
+  chain outbound_decided {
+    oifname "lo" meta mark set ${without(BITS)}
+  }
+  chain outbound_policy {
+${chainRules(rules, 'outbound')}  }
+  chain ${COMMANDS} {
+    goto outbound_policy
+  }
+  chain before_queue_output {
+    type filter hook output priority -301; policy accept;
+    ${IS_SYN} ${hasNot(MARK.DAEMON_SOCKET)} jump ask_outbound
+  }
+  chain after_queue_output {
+    type filter hook output priority -299; policy accept;
+    ${IS_SYN} ${hasNot(MARK.DAEMON_SOCKET)} jump released
+  }
+  chain released {
+    meta mark & ${hex(MARK.REFUSE | MARK.PRIVATE)} == ${hex(MARK.REFUSE | MARK.PRIVATE)} counter name refused_outbound
+    ${has(MARK.REDIRECT | MARK.REFUSE)} meta mark set ${without(BITS)} return
+    jump ask_outbound
+    ${hasNot(MARK.PRIVATE)} meta mark set ${without(BITS)} return
+    # Speaks ENO itself, and connection tracking will see what comes of it.
+    ct state != untracked tcp option ${ENO_KIND} exists return
+    counter name refused_outbound meta mark set ${without(BITS)} | ${hex(MARK.REFUSE)}
+  }
+  # Also what was to be redirected but was not, as that must not go out in plaintext.
+  chain refuse_output {
+    type filter hook output priority 10; policy accept;
+    meta l4proto tcp ${has(MARK.REFUSE)} reject with tcp reset
+    meta l4proto tcp ${has(MARK.REDIRECT)} ${hasNot(MARK.LOCAL_DELIVERY)} reject with tcp reset
+  }
+
+  chain inbound_policy {
+${chainRules(rules, 'inbound')}  }
+  chain ask_prerouting {
+    type filter hook prerouting priority -99; policy accept;
+    iifname != "lo" ${IS_SYN} fib daddr type local jump ask_inbound
+  }
+  chain ask_inbound {
+    meta mark set ${without(BITS)}
+    jump inbound_policy
+    ${has(MARK.REFUSE)} reject with tcp reset
+  }
+  chain not_steered_prerouting {
+    type filter hook prerouting priority -97; policy accept;
+    iifname != "lo" ${IS_SYN} ${has(BITS)} jump not_steered
+    iifname != "lo" ${MUST_SHOW_ENO} goto first_inbound
+  }
+  chain not_steered {
+    ${has(MARK.PRIVATE)} jump private_not_steered
+    meta mark set ${without(BITS)}
+  }
+  chain private_not_steered {
+    ct state untracked goto refuse_inbound
+    tcp option ${ENO_KIND} missing goto refuse_inbound
+    # (This fails where there is no socket, or one in TIME_WAIT.)
+    socket mark & ${hex(MARK.LISTENER_SPEAKS_ENO)} == 0 goto refuse_inbound
+    ct mark set ct mark & ${hex(~(BITS | MARK.STEERED))} | ${hex(MARK.PRIVATE)}
+  }
+  chain refuse_inbound {
+    counter name refused_inbound reject with tcp reset
+  }
+
+  # Programs that speak ENO themselves.
+  chain speaks_eno_output {
+    type filter hook output priority -199; policy accept;
+    ${IS_SYN} ${has(MARK.PRIVATE)} ct mark set ct mark & ${hex(~BITS)} | ${hex(MARK.PRIVATE)} \\
+      meta mark set ${without(BITS)} return
+    ct mark & ${hex(MARK.PRIVATE | MARK.STEERED)} == ${hex(MARK.PRIVATE)} ct direction reply \\
+      tcp flags & (syn | ack) == (syn | ack) tcp option ${ENO_KIND} missing counter name refused_inbound drop
+    ${MUST_SHOW_ENO} goto first_outbound
+  }
+  chain first_outbound {
+    tcp option ${ENO_KIND} exists ct mark set ct mark | ${hex(MARK.ENCRYPT)} return
+    counter name refused_outbound meta mark set meta mark | ${hex(MARK.REFUSE)}
+  }
+  chain first_inbound {
+    tcp option ${ENO_KIND} exists ct mark set ct mark | ${hex(MARK.ENCRYPT)} return
+    counter name refused_inbound reject with tcp reset
+  }
+}
+`;
+
+/** For `nft -f`: other rules, at one stroke. Base chains stay, as packets in a queue are dropped when one goes. */
+export const otherRules = (rules: PolicyRules): string => `
+table inet ${POLICY_TABLE} { chain ${KEEP} {}; }
+${mustStay(rules) ? '' : `delete chain inet ${POLICY_TABLE} ${KEEP}`}
+flush chain inet ${POLICY_TABLE} outbound_policy
+flush chain inet ${POLICY_TABLE} inbound_policy
+table inet ${POLICY_TABLE} {
+  chain outbound_policy {
+${chainRules(rules, 'outbound')}  }
+  chain inbound_policy {
+${chainRules(rules, 'inbound')}  }
+}
+`;
+
+const chainRules = (rules: PolicyRules, direction: Direction): string =>
+  rules[direction].flatMap((rule) => ruleText(rule, direction).map((line) => `    ${line}\n`)).join('');
+
+/** One rule may take several of nft's: addresses of either family, each cgroup. */
+export function ruleText(rule: PolicyRule, direction: Direction): string[] {
+  const { action, networks, ports, localPorts, uids, cgroups, thisHost } = rule;
+  const within = !thisHost ? '' : direction === 'outbound' ? 'oifname "lo" ' : 'iifname "lo" ';
+  const peers = networks === undefined ? [''] : peerMatches(networks, direction);
+  const groups = cgroups?.map(({ path, level }) => `socket cgroupv2 level ${level} "${path}" `) ?? [''];
+  const port = ports === undefined ? '' : `tcp dport ${set(ports.map(range))} `;
+  const side = direction === 'outbound' ? 'sport' : 'dport';
+  const local = localPorts === undefined ? '' : `tcp ${side} ${set(localPorts.map(range))} `;
+  const user = uids === undefined ? '' : `meta skuid ${set(uids.map(String))} `;
+  const count = action === 'block' ? `counter name blocked_${direction} ` : '';
+  const mark = action === 'clear' ? '' : `meta mark set meta mark | ${hex(ACTION_MARKS[action])} `;
+  const verdict = direction === 'outbound' ? 'goto outbound_decided' : 'return';
+  return peers.flatMap((peer) =>
+    groups.map((group) => `${within}${peer}${port}${local}${user}${group}${count}${mark}${verdict}`),
+  );
+}
+
+function peerMatches(
+  { ipv4, ipv6 }: NonNullable<PolicyRule['networks']>,
+  direction: Direction,
+): readonly string[] {
+  const side = direction === 'outbound' ? 'daddr' : 'saddr';
+  return [
+    ...(ipv4.length > 0 ? [`ip ${side} ${set(ipv4)} `] : []),
+    ...(ipv6.length > 0 ? [`ip6 ${side} ${set(ipv6)} `] : []),
+  ];
+}
+
+const set = (members: readonly string[]): string => `{ ${members.join(', ')} }`;
+const range = ([first, last]: PortRange): string => (first === last ? `${first}` : `${first}-${last}`);
