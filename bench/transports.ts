@@ -15,6 +15,8 @@ export type Connector =
       readonly port: number;
       readonly mode: tcpcrypt.Mode;
       readonly auth?: AuthenticationSpec;
+      /** All but the first one; default: none. */
+      readonly resume?: boolean;
     };
 
 export type Listener =
@@ -25,6 +27,7 @@ export type Listener =
       readonly port: number;
       readonly mode: tcpcrypt.Mode;
       readonly auth?: AuthenticationSpec;
+      readonly resume?: boolean;
     };
 
 /** TLS as close to the default of tcpcrypt as can be: X25519, AES-128-GCM. */
@@ -36,6 +39,9 @@ const TLS = {
 } as const;
 
 let session: Buffer | undefined;
+/** The first connections of a client at the same time have nothing to resume yet. */
+const FRESH_AT_MOST = 8;
+let fresh = 0;
 /** A mechanism is made once, and used for all connections. */
 let auth: tcpcrypt.Authentication | undefined;
 
@@ -62,11 +68,15 @@ export function connect(connector: Connector, ready: (stream: Duplex) => void): 
       return socket;
     }
     case 'tcpcrypt': {
-      const { mode, auth: spec } = connector;
+      const { mode, auth: spec, resume: resumption = false } = connector;
       if (spec !== undefined) auth ??= { offer: [ofClient(spec)] };
-      const options = auth === undefined ? {} : { auth, resumption: false };
+      const options = { resumption, ...(auth === undefined ? {} : { auth }) };
       const socket = tcpcrypt.connect({ host, port, mode, noDelay: true, ...options }, () => {
         if (!socket.encrypted) throw new Error(`not encrypted: ${socket.plainReason}`);
+        if (resumption) {
+          fresh += socket.resumed ? 0 : 1;
+          if (fresh > FRESH_AT_MOST) throw new Error('the session was not resumed');
+        }
         if (auth !== undefined && socket.peer === undefined) throw new Error('not authenticated');
         ready(socket);
       });
@@ -89,9 +99,11 @@ export async function listen(listener: Listener, accepted: (stream: Duplex) => v
       return;
     }
     case 'tcpcrypt': {
-      const { mode, auth: spec } = listener;
-      const options =
-        spec === undefined ? {} : { auth: { offer: [await ofServer(spec)] }, resumption: false };
+      const { mode, auth: spec, resume: resumption = false } = listener;
+      const options = {
+        resumption,
+        ...(spec === undefined ? {} : { auth: { offer: [await ofServer(spec)] } }),
+      };
       const server = tcpcrypt.createServer({ mode, noDelay: true, ...options }, accepted);
       server.listen({ port, host: '0.0.0.0', backlog: 4096 });
       return;

@@ -3,14 +3,17 @@ import { loadKernelPart } from '#src/demo/kernel-part.js';
 import { type Peer, SERVER_PORT } from '../peer.js';
 
 /** Our daemon on both hosts, with plain programs. */
-export const daemon: Peer = {
-  name: 'tcpcrypt daemon pair',
-  works: 'all',
+const pair = (name: string, works: Peer['works'], resume: boolean): Peer => ({
+  name,
+  works,
   async setUp({ client, server }) {
     const hosts = [client, server].map((host) => ({ host, kernel: loadKernelPart(host) }));
     const daemons: DaemonProcess[] = [];
     const start = async (): Promise<void> => {
-      for (const { host, kernel } of hosts) daemons.push(await DaemonProcess.start(host, kernel.pins));
+      for (const { host, kernel } of hosts) {
+        const flags = resume ? [] : ['--no-resume'];
+        daemons.push(await DaemonProcess.start(host, kernel.pins, flags));
+      }
     };
     const stop = async (): Promise<void> => {
       for (const process of daemons.splice(0)) await process.stop();
@@ -38,4 +41,29 @@ export const daemon: Peer = {
       },
     };
   },
+});
+
+/** Only the client has the daemon: it knows from the first contact that the server does not encrypt. */
+const plainServer: Peer = {
+  name: 'daemon, plain server',
+  works: 'all',
+  async setUp({ client, server }) {
+    const kernel = loadKernelPart(client);
+    const process = await DaemonProcess.start(client, kernel.pins);
+    return {
+      connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
+      listen: { kind: 'plain', port: SERVER_PORT },
+      tearDown: async () => {
+        await process.stop();
+        await kernel.undo();
+      },
+    };
+  },
 };
+
+/** Every connection with its own key exchange; and all of a client from one key exchange. */
+export const daemonPeers: readonly Peer[] = [
+  pair('tcpcrypt daemon pair', 'all', false),
+  pair('tcpcrypt daemon pair resumed', 'connections', true),
+  plainServer,
+];

@@ -1,8 +1,8 @@
 /** Who takes part, in the order of the table. Plain TCP comes first: the others are compared with it. */
 import type { Peer } from '../peer.js';
 import { authenticatedPeers } from './authenticated.js';
-import { daemon } from './daemon.js';
-import { library } from './library.js';
+import { daemonPeers } from './daemon.js';
+import { libraryPeers } from './library.js';
 import { nodeRelay } from './node-relay.js';
 import { nodeTlsPeers } from './node-tls.js';
 import { plain } from './plain.js';
@@ -10,10 +10,10 @@ import { stunnel } from './stunnel.js';
 
 export const PEERS: readonly Peer[] = [
   plain,
-  library,
+  ...libraryPeers,
   ...nodeTlsPeers,
   nodeRelay,
-  daemon,
+  ...daemonPeers,
   stunnel,
   ...authenticatedPeers,
 ];

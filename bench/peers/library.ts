@@ -1,19 +1,26 @@
 import { loadKernelPart } from '#src/demo/kernel-part.js';
 import { type Peer, SERVER_PORT } from '../peer.js';
 
-/** Our library at both ends, every connection with its own key exchange. */
-export const library: Peer = {
-  name: 'tcpcrypt library',
-  works: 'all',
-  compareAuthenticated: true,
+/** Our library at both ends. */
+const library = (name: string, works: Peer['works'], resume: boolean): Peer => ({
+  name,
+  works,
+  compareAuthenticated: !resume,
   async setUp({ client, server }) {
     const kernels = [client, server].map(loadKernelPart);
+    const common = { kind: 'tcpcrypt', port: SERVER_PORT, mode: 'required', resume } as const;
     return {
-      connect: { kind: 'tcpcrypt', host: server.address4, port: SERVER_PORT, mode: 'required' },
-      listen: { kind: 'tcpcrypt', port: SERVER_PORT, mode: 'required' },
+      connect: { ...common, host: server.address4 },
+      listen: common,
       tearDown: async () => {
         for (const { undo } of kernels) await undo();
       },
     };
   },
-};
+});
+
+/** Every connection with its own key exchange; and all of a client from one key exchange. */
+export const libraryPeers: readonly Peer[] = [
+  library('tcpcrypt library', 'all', false),
+  library('tcpcrypt library resumed', 'connections', true),
+];
