@@ -63,6 +63,7 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
         'node:http',
         'node:net',
         'node:path',
+        'node:timers/promises',
         'pino',
         'prom-client',
         'smol-toml',

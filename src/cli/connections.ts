@@ -117,7 +117,7 @@ function text(rows: readonly Row[], { wide }: Flags): string {
       row.local,
       row.remote,
       row.program === undefined ? '-' : `${row.program.name}/${row.program.pid}`,
-      row.policy ?? '-',
+      row.policy,
       row.plainReason === undefined ? row.state : `plain: ${row.plainReason}`,
       row.tepName?.replace('TCPCRYPT_ECDHE_', '') ?? '-',
       row.cipherName ?? '-',

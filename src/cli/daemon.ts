@@ -70,7 +70,7 @@ export function register(program: Command): void {
       'after',
       `
 Needs root to begin with, and "tcpcrypt up" before it. Goes on as another user, with CAP_NET_ADMIN only. Logs JSON lines on stdout; a line with "event":"ready" says that it works.
-SIGHUP makes it read the policy anew: connections go on, and a file with mistakes changes nothing.
+SIGHUP, or "tcpcrypt reload", makes it read the policy anew: connections go on, and a file with mistakes changes nothing.
 SIGUSR2 makes it log what it has in hand, and counters.
 Stop it with SIGTERM or Ctrl-C. However it ends, new connections are plain TCP, and no firewall rule stays behind:
 but for what the policy says is "private" or "block". After a kill -9 that is refused until "tcpcrypt down".`,
@@ -105,6 +105,19 @@ async function run(flags: Flags): Promise<void> {
     logger.info({ event: 'stopped', ...daemon?.status }, 'stopped');
     process.exit(exitCode);
   };
+  const reload = (): Policy => {
+    if (daemon === undefined) throw new TcpcryptError('ERR_TCPCRYPT_NOT_RUNNING');
+    try {
+      const policy = daemon.reload();
+      const { source, rules } = policy;
+      logger.info({ event: 'reloaded', policy: source, rules: rules.length }, 'policy reloaded');
+      return policy;
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      logger.error({ event: 'reload-failed', code, error: message }, 'the former policy stays in force');
+      throw error;
+    }
+  };
   try {
     daemon = await Daemon.start({
       logger,
@@ -120,6 +133,7 @@ async function run(flags: Flags): Promise<void> {
     });
     control = await Control.start(daemon, {
       fd: controlFd,
+      reload,
       ...(flags.metrics === undefined ? {} : { metrics: flags.metrics }),
     });
     user = leaveRoot(flags.user);
@@ -137,14 +151,9 @@ async function run(flags: Flags): Promise<void> {
   process.on('SIGUSR2', () => logger.info({ event: 'status', ...daemon?.status }, 'status'));
   process.on('SIGHUP', () => {
     try {
-      const policy = daemon?.reload();
-      logger.info(
-        { event: 'reloaded', policy: policy?.source, rules: policy?.rules.length },
-        'policy reloaded',
-      );
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      logger.error({ event: 'reload-failed', code, error: message }, 'the former policy stays in force');
+      reload();
+    } catch {
+      // It is in the log.
     }
   });
   process.on('SIGTERM', () => void stop('SIGTERM', 0));

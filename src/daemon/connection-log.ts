@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino';
 import type { ErrorCode } from '../errors.js';
+import type { PolicyAction } from '../kernel/policy-rules.js';
 import type { Channel } from '../socket/channel.js';
 import { type ConnectionDescription, describe } from '../socket/describe.js';
 import { ReasonCounter } from './reason-counter.js';
@@ -39,6 +40,8 @@ export type Counter =
   | 'inboundRefused'
   /** The same of a server: the client sent ENO, but what came of it is plain. */
   | 'inboundPrivateRefused'
+  /** How often others have deleted firewall rules of ours. */
+  | 'rulesLost'
   /** Connections that ended with an error code of ours. */
   | 'failed';
 
@@ -92,6 +95,16 @@ export class ConnectionLog {
     this.#counters.set(counter, (this.#counters.get(counter) ?? 0) + 1);
   }
 
+  /** Somebody has deleted our rules; they are made anew. */
+  rulesLost(what: 'tables' | 'queue'): void {
+    this.count('rulesLost');
+    const message =
+      what === 'tables'
+        ? 'somebody has deleted our firewall tables: what was relayed is reset, the tables are made anew'
+        : 'somebody has deleted our queue rule: it is made anew';
+    this.#logger.warn({ event: 'rules-lost', what }, message);
+  }
+
   debug(message: string, facts: object): void {
     this.#logger.debug(facts, message);
   }
@@ -137,6 +150,8 @@ export class ConnectionEntry {
   channel: Channel | undefined;
   /** The far side can carry data. */
   isReady = false;
+  /** The action of the policy. */
+  policy: PolicyAction = 'private-or-clear';
   /** Inbound: the peer that the local server's socket has in the kernel's own lists, as "address:port". */
   standIn: string | undefined;
 

@@ -9,12 +9,14 @@
  *   death          the guard removes the rules; a held SYN is retransmitted by its sender and passes. What the
  *                  policy refuses stays refused
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { TcpcryptError } from '../errors.js';
 import { CarriedConnections } from '../kernel/carried.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
 import { defaultPins } from '../kernel/pins.js';
+import { RulesetWatch } from '../kernel/ruleset-watch.js';
 import { hasIPv6, Steering, uninstallScript } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
 import { Wishes } from '../kernel/wishes.js';
@@ -22,7 +24,7 @@ import { type EncryptionOptions, encryption } from '../socket/options.js';
 import { Capacity, type Limits } from './capacity.js';
 import { ConnectionLog } from './connection-log.js';
 import { Inbound } from './inbound.js';
-import { Outbound } from './outbound.js';
+import { ARRIVAL_TIMEOUT, Outbound } from './outbound.js';
 import { PathMemory } from './path-memory.js';
 import { cgroupState, kernelRules } from './policy/kernel-rules.js';
 import { BUILT_IN, type Policy } from './policy/policy.js';
@@ -31,6 +33,10 @@ import { BUILT_IN, type Policy } from './policy/policy.js';
 export const DEFAULT_QUEUE = 8547;
 /** Milliseconds; tuned by us. The kernel knows cgroups by number: a service that is restarted has another one. */
 const CGROUP_INTERVAL = 500;
+/** A stopping daemon still takes, for so long, who has asked for a connection before (ms). */
+const SETTLING = 200;
+/** When rules that others have deleted cannot be made anew, the next attempt (ms). */
+const REPAIR_INTERVAL = 1000;
 
 export interface DaemonOptions
   extends Pick<EncryptionOptions, 'teps' | 'ciphers' | 'synTries' | 'handshakeTimeout' | 'resumption'> {
@@ -49,7 +55,9 @@ export interface DaemonOptions
 export class Daemon {
   readonly #outbound: Outbound;
   readonly #inbound: Inbound;
-  readonly #steering: Steering;
+  #steering: Steering;
+  readonly #steer: (policy: Policy) => Steering;
+  readonly #watch: RulesetWatch;
   readonly #guard: Guard;
   readonly #carried: CarriedConnections;
   readonly #source: () => Policy;
@@ -61,11 +69,14 @@ export class Daemon {
   readonly memory: PathMemory;
   readonly since = new Date();
   #stopping = false;
+  #problem: string | undefined;
+  #repair: NodeJS.Timeout | undefined;
 
   private constructor(parts: {
     outbound: Outbound;
     inbound: Inbound;
     steering: Steering;
+    steer: (policy: Policy) => Steering;
     guard: Guard;
     carried: CarriedConnections;
     log: ConnectionLog;
@@ -77,6 +88,7 @@ export class Daemon {
     this.#outbound = parts.outbound;
     this.#inbound = parts.inbound;
     this.#steering = parts.steering;
+    this.#steer = parts.steer;
     this.#guard = parts.guard;
     this.#carried = parts.carried;
     this.log = parts.log;
@@ -85,6 +97,7 @@ export class Daemon {
     this.#policy = parts.policy;
     this.#cgroupState = parts.cgroups;
     this.#cgroups = setInterval(() => this.#followCgroups(), CGROUP_INTERVAL).unref();
+    this.#watch = new RulesetWatch(() => this.#keepRules());
   }
 
   /** @throws ERR_TCPCRYPT_KERNEL_ABSENT, ERR_TCPCRYPT_PERMISSION, ERR_TCPCRYPT_SYSTEM, and what `policy` throws */
@@ -118,18 +131,19 @@ export class Daemon {
       inbound = await Inbound.open({ encryption: wanted, truePeers, carried, wishes, log, capacity, ipv6 });
       guard = new Guard(uninstallScript({ butWhatRefuses: true }));
       const cgroups = cgroupState(policy);
-      const steering = Steering.install({
-        queue,
+      const ports = {
         relayPort: outbound.port,
         inboundPort: inbound.port,
         privatePort: inbound.privatePort,
-        policy: kernelRules(policy),
-        ipv6,
-      });
+      };
+      const steer = (wanted: Policy): Steering =>
+        Steering.install({ ...ports, queue, policy: kernelRules(wanted), ipv6 });
+      const steering = steer(policy);
       return new Daemon({
         outbound,
         inbound,
         steering,
+        steer,
         guard,
         carried,
         log,
@@ -204,6 +218,47 @@ export class Daemon {
     }
   }
 
+  /**
+   * Somebody has deleted rules. If they were ours, what is relayed is reset at once, as the program's next bytes would
+   * leave the machine by themselves and in plaintext; then the rules are made anew.
+   */
+  #keepRules(): void {
+    clearTimeout(this.#repair);
+    if (this.#stopping) return;
+    try {
+      const { missing } = this.#steering;
+      if (missing === undefined) {
+        this.#problem = undefined;
+        return;
+      }
+      if (missing === 'tables') this.#resetRelays();
+      this.log.rulesLost(missing);
+      this.#steering = this.#steer(this.#policy);
+      this.#problem = undefined;
+    } catch (error) {
+      this.#problem = `the firewall rules are lost, nothing is encrypted: ${(error as Error).message}`;
+      this.#repair = setTimeout(() => this.#keepRules(), REPAIR_INTERVAL);
+    }
+  }
+
+  #resetRelays(): void {
+    for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
+  }
+
+  #stopSteering(): void {
+    try {
+      this.#steering.stopSteering();
+    } catch (error) {
+      // E.g. no descriptors left to run a tool: who comes now is refused.
+      this.log.debug('steering goes on to the end', { error });
+    }
+  }
+
+  /** Why nothing is encrypted, though the daemon runs. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
   /** Relayed connections. */
   get connections(): number {
     return this.#outbound.relays.size + this.#inbound.relays.size;
@@ -216,13 +271,21 @@ export class Daemon {
   async stop(patience: number, because: 'asked' | 'failure' = 'asked'): Promise<void> {
     this.#stopping = true;
     clearInterval(this.#cgroups);
+    clearTimeout(this.#repair);
+    this.#watch.close();
+    const deadline = Date.now() + patience;
+    const wait = async (done: () => boolean, until: number): Promise<void> => {
+      while (!done() && Date.now() < Math.min(until, deadline)) await sleep(20);
+    };
+    await this.#outbound.stopTaking();
+    this.#stopSteering();
+    // Who is on his way to us, by the rules as they were, must find somebody, or he would be refused.
+    const settled = Date.now() + SETTLING;
+    await wait(() => this.held === 0 && Date.now() > settled, settled + ARRIVAL_TIMEOUT);
     await this.#outbound.close();
     this.#inbound.close();
-    const deadline = Date.now() + patience;
-    while (this.connections > 0 && Date.now() < deadline) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
+    await wait(() => this.connections === 0, deadline);
+    this.#resetRelays();
     try {
       if (because === 'asked') this.#steering.uninstall();
       else Steering.removeLeftovers({ butWhatRefuses: true });

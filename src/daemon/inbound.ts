@@ -162,6 +162,7 @@ export class Inbound {
       },
     });
     entry.channel = relay.channel;
+    if (encryption.mode === 'required') entry.policy = 'private';
     this.#relays.add(relay);
     this.#handshakes.add(relay);
     // Already now, so that the next SYN finds nobody and goes on to the server, in plaintext.

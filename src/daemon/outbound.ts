@@ -123,12 +123,21 @@ export class Outbound {
     return this.#expected.size;
   }
 
+  /** SYNs pass from now on, those that are held as well; who has been sent to the relay may still arrive. */
+  async stopTaking(): Promise<void> {
+    await this.#queue.close();
+    for (const expected of this.#expected.values()) {
+      if (expected.relay !== undefined) continue;
+      expected.attempt?.destroy();
+      this.#forget(expected);
+    }
+  }
+
   /** Stops taking connections; those that are relayed go on. */
   async close(): Promise<void> {
-    await this.#queue.close();
+    await this.stopTaking();
     this.#listener.close();
     for (const expected of this.#expected.values()) {
-      expected.attempt?.destroy();
       if (expected.relay !== 'reset') expected.relay?.abort();
       this.#forget(expected);
     }
@@ -231,6 +240,7 @@ export class Outbound {
       },
     });
     entry.channel = relay.channel;
+    if (encryption.mode === 'required') entry.policy = 'private';
     this.#relays.add(relay);
     expected.relay = relay;
     expected.timer = setTimeout(() => {

@@ -94,7 +94,7 @@ export class Steering {
       Steering.removeLeftovers({ butWhatRefuses: inForce });
       throw error;
     }
-    return new Steering();
+    return new Steering(families);
   }
 
   /**
@@ -105,7 +105,20 @@ export class Steering {
     return run('/bin/sh', ['-s'], uninstallScript(options)).split('\n').filter(Boolean);
   }
 
-  private constructor() {}
+  readonly #families: readonly Family[];
+
+  private constructor(families: readonly Family[]) {
+    this.#families = families;
+  }
+
+  /** What somebody else has deleted of ours: 'tables' that legs on this machine cannot do without, or the 'queue' rule. */
+  get missing(): 'tables' | 'queue' | undefined {
+    const tables = run('nft', ['list', 'tables']).split('\n');
+    if (![NAME, POLICY_TABLE].every((table) => tables.includes(`table inet ${table}`))) return 'tables';
+    const queued = ({ iptables }: Family): boolean =>
+      run(iptables, ['-w', '-t', QUEUE_TABLE, '-S', QUEUE_CHAIN]).includes(`--comment ${NAME} `);
+    return this.#families.every(queued) ? undefined : 'queue';
+  }
 
   /**
    * Another policy, at one stroke; connections that exist and SYNs that are held are not affected.
@@ -128,6 +141,11 @@ export class Steering {
       (typeof POLICY_COUNTERS)[number],
       number
     >;
+  }
+
+  /** Inbound SYNs go to their servers by themselves from now on, or are refused; connections are not affected. */
+  stopSteering(): void {
+    run('nft', ['flush', 'chain', 'inet', NAME, 'steer']);
   }
 
   /** The exact inverse of {@link install}. Packets that an NfQueue still holds may be dropped: close it first. */

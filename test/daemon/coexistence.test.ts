@@ -5,8 +5,10 @@
  *                                       8080 → container:80, and a proxy that listens on 8080
  */
 import assert from 'node:assert/strict';
+import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import type { DaemonProcess } from '#src/demo/daemons.js';
+import { Capture } from '#src/lab/capture.js';
 import type { Host } from '#src/lab/host.js';
 import { eventually, Pair, python, skip } from './support/pair.js';
 import { MANY } from './support/probe.js';
@@ -173,5 +175,45 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=8) as c:
     bob.enter('iptables', ['-t', 'mangle', '-D', 'OUTPUT', '-p', 'tcp', '--dport', '9', '-j', 'DROP']);
     bob.enter('nft', ['delete', 'table', 'ip', 'later']);
     assert.equal(rulesOf(bob), pristine);
+  });
+
+  test('"nft flush ruleset" while connections are relayed: they are reset, the next ones are encrypted again', async () => {
+    const { alice } = pair;
+    const [onAlice, onBob] = await start();
+    const capture = await Capture.start(pair.lab, alice);
+    const source = `
+import socket, sys
+c = socket.create_connection((sys.argv[1], 7102))
+c.sendall(b'BEFORE' * 10)
+c.recv(100)
+print('open', flush=True)
+try:
+    while c.recv(100): pass
+    print('end', flush=True)
+except ConnectionResetError: print('reset', flush=True)
+`;
+    const client = alice.spawn(...python(source, pair.bob.address4), {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const said: string[] = [];
+    assert.ok(client.stdout);
+    createInterface({ input: client.stdout }).on('line', (line) => said.push(line));
+    await eventually(() => assert.deepEqual(said, ['open']));
+    alice.enter('nft', ['flush', 'ruleset']);
+    await eventually(() => assert.deepEqual(said, ['open', 'reset']));
+    await onAlice?.line(({ event }) => event === 'rules-lost');
+    await eventually(() => assert.match(alice.enter('nft', ['list', 'tables']), /table inet tcpcrypt\n/));
+    await eventually(() => assert.match(alice.enter('iptables-save', []), /--queue-num/));
+    pair.forget();
+    assert.equal(await call(alice, pair.bob.address4, 7102), alice.address4);
+    await onAlice?.line(({ event }) => event === 'secure');
+    const wire = Buffer.concat((await capture.stop()).map(({ payload }) => payload));
+    assert.ok(!wire.includes('BEFORE') && !wire.includes('hello'));
+    // The iptables rule alone: nothing is reset for that.
+    alice.enter('iptables', ['-t', 'raw', '-F', 'OUTPUT']);
+    await eventually(() => assert.match(alice.enter('iptables-save', []), /--queue-num/));
+    await onAlice?.stop();
+    await onBob?.stop();
+    assert.equal(alice.enter('nft', ['list', 'ruleset']).trim(), '');
   });
 });

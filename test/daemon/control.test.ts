@@ -159,6 +159,28 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.match(String(stdout), /plain, because of\n +ERR_TCPCRYPT_ENO_ABSENT +1/);
   });
 
+  test('reload puts a changed policy in force, and reports mistakes in it', async () => {
+    const frank = pair.lab.host('frank');
+    const file = join(pair.lab.directory, 'policy.toml');
+    writeFileSync(file, 'default = "clear"\n', { mode: 0o644 });
+    const daemon = await DaemonProcess.start(frank, pair.kernelPart(frank), ['--policy', file]);
+    writeFileSync(file, 'default = "private-or-clear"\n[[rule]]\naction = "block"\nport = 7\n');
+    const done = await tcpcrypt(frank, 'reload', '--json');
+    assert.equal(done.code, 0, done.stderr);
+    assert.equal(JSON.parse(String(done.stdout)).policy, file);
+    await daemon.line(({ event }) => event === 'reloaded');
+    const blocked = await frank.run('nc', ['-N', pair.bob.address4, '7']);
+    assert.equal(blocked.code, 1);
+    assert.match(frank.enter('nft', ['list', 'table', 'inet', 'tcpcrypt_policy']), /tcp dport 7 /);
+    writeFileSync(file, 'default = "sometimes"\n');
+    const refused = await tcpcrypt(frank, 'reload');
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.stderr, /policy\.toml:1/);
+    assert.match(frank.enter('nft', ['list', 'table', 'inet', 'tcpcrypt_policy']), /tcp dport 7 /);
+    await daemon.stop();
+    assert.equal((await tcpcrypt(frank, 'reload')).code, 1);
+  });
+
   test('metrics for Prometheus, on a loopback port and on a socket; not for other hosts', async () => {
     const { stdout } = await pair.alice.run('curl', ['-sf', 'http://127.0.0.1:9569/metrics']);
     const text = String(stdout);

@@ -1,6 +1,7 @@
 /** All that can be asked of a running daemon: the control socket, and where wanted the metrics. */
 import type { Server } from 'node:http';
 import type { Daemon } from '../daemon.js';
+import type { Policy } from '../policy/policy.js';
 import { type MetricsPlace, serveMetrics } from './metrics.js';
 import { connectionStatus, statusOf } from './report.js';
 import { ControlServer } from './server.js';
@@ -9,6 +10,8 @@ export interface ControlOptions {
   /** A listening Unix socket, see {@link openControlSocket}; from now on it belongs to the result. */
   readonly fd: number;
   readonly metrics?: MetricsPlace;
+  /** Reads the policy anew, and logs what came of it. */
+  readonly reload: () => Policy;
 }
 
 export class Control {
@@ -20,10 +23,14 @@ export class Control {
     this.#metrics = metrics;
   }
 
-  static async start(daemon: Daemon, { fd, metrics }: ControlOptions): Promise<Control> {
+  static async start(daemon: Daemon, { fd, metrics, reload }: ControlOptions): Promise<Control> {
     const server = await ControlServer.start(fd, {
       status: () => statusOf(daemon),
       connections: () => ({ items: map(daemon.log.connections, connectionStatus) }),
+      reload: () => {
+        const { source, rules } = reload();
+        return { policy: source, rules: rules.length };
+      },
     });
     try {
       return new Control(server, metrics && (await serveMetrics(daemon, metrics)));

@@ -19,7 +19,7 @@ export const REQUEST_LIMIT = 4096;
 /** Bytes of one line of an answer. */
 export const ANSWER_LIMIT = 1 << 20;
 
-export const COMMANDS = ['status', 'connections'] as const;
+export const COMMANDS = ['status', 'connections', 'reload'] as const;
 export type CommandName = (typeof COMMANDS)[number];
 
 export interface Request {
@@ -76,7 +76,7 @@ export interface ConnectionStatus {
   readonly cipherName?: string;
   readonly resumed?: boolean;
   readonly sessionId?: string;
-  readonly policy?: string;
+  readonly policy: string;
   readonly bytesReceived: number;
   readonly bytesSent: number;
   readonly seconds: number;

@@ -28,10 +28,11 @@ export function statusOf(daemon: Daemon): Status {
   };
 }
 
-function problemsOf({ log }: Daemon): string[] {
+function problemsOf({ log, problem }: Daemon): string[] {
   const problems: string[] = [];
   if (kernelPartGone())
     problems.push('the kernel part is gone, nothing is encrypted: run "tcpcrypt up" and restart the daemon');
+  if (problem !== undefined) problems.push(problem);
   if (log.shedding.active)
     problems.push(
       'a limit is reached, new connections stay plain: see --max-connections, --max-held, LimitNOFILE=',
@@ -52,7 +53,7 @@ const stateOf = ({ isReady, channel }: ConnectionEntry): ConnectionStatus['state
   !isReady || channel === undefined ? 'handshake' : channel.encrypted ? 'secure' : 'plain';
 
 export function connectionStatus(entry: ConnectionEntry): ConnectionStatus {
-  const { facts, channel, standIn, since } = entry;
+  const { facts, channel, policy, standIn, since } = entry;
   const {
     encrypted: _,
     transcript: __,
@@ -63,6 +64,7 @@ export function connectionStatus(entry: ConnectionEntry): ConnectionStatus {
     ...facts,
     ...(standIn === undefined ? {} : { kernelRemote: standIn }),
     state: stateOf(entry),
+    policy,
     ...description,
     bytesReceived: channel?.dataReceived ?? 0,
     bytesSent: channel?.dataSent ?? 0,
