@@ -37,13 +37,9 @@ static __always_inline void eno_passive_opened(struct bpf_sock_ops *ctx)
 {
 	struct eno_socket *e = eno_of(ctx->sk);
 
-	if (!eno_is_raw(e)) {
-		if (e && e->marked)
-			eno_set_mark(ctx, false);
-		if (e)
-			e->marked = 0;
+	if (!eno_is_raw(e))
 		eno_carried_accepted(ctx, e);
-	} else if (e->now.phase == TCP_ENO_PHASE_LISTEN)
+	else if (e->now.phase == TCP_ENO_PHASE_LISTEN)
 		eno_accepted(ctx, e);
 	else if (e->now.phase == TCP_ENO_PHASE_OFFERED)
 		eno_crossed(ctx, e);

@@ -28,10 +28,7 @@ static __always_inline void eno_listen(struct bpf_sock_ops *ctx)
 	__u64 cookie;
 
 	if (eno_has_wish(e)) {
-		if (eno_wish_off(&e->set.wish))
-			e->marked = eno_set_mark(ctx, true); /* nobody answers for it */
-		else
-			eno_wish_listen(ctx, e);
+		eno_wish_listen(ctx, e);
 		eno_call_me(ctx, e, STATE);
 	}
 	if (!eno_is_raw(e))
@@ -134,9 +131,13 @@ static __always_inline void eno_synack_length(struct bpf_sock_ops *ctx)
 		return;
 	cookie = bpf_get_socket_cookie(ctx);
 	request = bpf_map_lookup_elem(&eno_requests, &cookie);
-	if (!request)
-		eno_syn_received(ctx, ours, cookie, eno_steered(ctx) ? eno_port_of(ctx) : 0);
-	else if (!request->reason)
+	if (!request) {
+		const struct eno_settings *port = eno_steered(ctx) ? eno_port_of(ctx) : 0;
+
+		/* A server that wishes no ENO: the daemon relays in plaintext, or refuses to, as it was told. */
+		if (!port || !eno_wish_off(&port->wish))
+			eno_syn_received(ctx, ours, cookie, port);
+	} else if (!request->reason)
 		bpf_reserve_hdr_opt(ctx, request->synack.length + 2, 0); /* again, byte for byte (ENO-32) */
 }
 

@@ -13,6 +13,7 @@
  *     eno_true_peers  the daemon's: whom getpeername() shall name
  *     eno_carried     the daemon's: the outcome, and the session ID, of the connections of others that it carries
  *     eno_ports       listeners that wish something, by address and port: the daemon answers SYNs in their name
+ *     eno_flushes     how often "flush" was set there: the daemon looks from time to time
  *     eno_wishes      what a connecting socket wishes, for the daemon that gets its SYN
  *     eno_install     who was loaded where: "tcpcrypt up" writes and reads it
  *
@@ -116,7 +117,9 @@ enum { ENO_ACTIVE = 1, ENO_PASSIVE = 2 }; /* eno_carried.opener: what the applic
 struct eno_carried {
 	__u64 published; /* CLOCK_MONOTONIC, nanoseconds */
 	__u32 opener;
-	__u32 taken; /* a socket has it: no other one may */
+	__u8 taken; /* a socket has it: no other one may */
+	__u8 flush; /* the application wants that nothing resumes this connection, nor what it resumed */
+	__u8 padding[2];
 	struct tcp_eno_state now; /* of the daemon's own socket on the wire */
 	__u8 session_id[TCP_ENO_SESSID_MAX];
 };
@@ -175,6 +178,13 @@ struct {
 	__type(key, struct eno_peer_key);
 	__type(value, struct eno_settings); /* offer: made of the wishes */
 } eno_ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} eno_flushes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

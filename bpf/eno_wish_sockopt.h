@@ -101,10 +101,36 @@ static __noinline int eno_wish_mandatory(struct bpf_sockopt *ctx, struct eno_soc
 	return 0;
 }
 
+/* TCP_CRYPT_CACHE_FLUSH on a connection (API-10). */
+static __noinline int eno_carried_flush(struct bpf_sockopt *ctx)
+{
+	struct eno_tuple key = {};
+	struct eno_carried *c;
+	__u32 first = 0;
+	__u64 *flushes;
+	__u8 value = 0;
+
+	if (!ctx->sk || eno_set_int(ctx, &value, 1) || !value)
+		return EINVAL;
+	eno_tuple_of(ctx->sk, bpf_get_netns_cookie(ctx), &key);
+	c = bpf_map_lookup_elem(&eno_carried, &key);
+	flushes = bpf_map_lookup_elem(&eno_flushes, &first);
+	if (!c || !flushes || c->now.phase != TCP_ENO_PHASE_ENCRYPTING)
+		return EINVAL; /* nobody carries it */
+	if (!c->now.sessid_length)
+		return ENOTCONN;
+	c->flush = 1;
+	__sync_fetch_and_add(flushes, 1);
+	return 0;
+}
+
 static __always_inline int eno_set_wish(struct bpf_sockopt *ctx, bool settled)
 {
 	struct eno_socket *e;
 
+	if (ctx->optname == TCP_CRYPT_CACHE_FLUSH &&
+	    (ctx->sk->state == BPF_TCP_ESTABLISHED || ctx->sk->state == BPF_TCP_CLOSE_WAIT))
+		return eno_carried_flush(ctx);
 	if (settled && ctx->optname != TCP_ENO_TEP_MANDATORY)
 		return EISCONN; /* API-2 */
 	e = eno_create(ctx->sk);

@@ -99,8 +99,9 @@ extern "C" {
 #define TCP_CRYPT_ACONF 1046	    /* 1..4 identifiers: what to offer in role A; the order does not matter */
 #define TCP_CRYPT_BCONF 1047	    /* 1..4 identifiers: what to choose from in role B, in increasing preference. Both are
 				       for fresh key exchanges: a resumed session keeps its own. ENODATA: not set */
-#define TCP_CRYPT_CACHE_FLUSH 1048  /* int 1, write-only, before connect(2) or listen(2): these connections resume no
-				       earlier session. EISCONN afterwards */
+#define TCP_CRYPT_CACHE_FLUSH 1048  /* int 1, write-only. Before connect(2) or listen(2): these connections resume no
+				       earlier session. On an encrypted connection that the daemon carries: soon nothing
+				       can resume it any more, nor what it has resumed */
 
 #define TCP_ENO_SESSID_MAX 64
 #define TCP_ENO_EXPECT_MAX 33

@@ -112,6 +112,7 @@ export class Daemon {
     const truePeers = new TruePeers(pins ?? defaultPins());
     const carried = new CarriedConnections(pins ?? defaultPins());
     carried.removeLeftovers();
+    carried.watchFlushes();
     const wishes = new Wishes(pins ?? defaultPins());
     const ipv6 = hasIPv6();
     const outbound = await Outbound.open({

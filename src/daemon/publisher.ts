@@ -28,8 +28,11 @@ export class Publisher {
     const entry: CarriedEntry | undefined =
       state && this.#attempt(() => this.#carried.publish(tuple, opener, state));
     return {
-      ready: ({ sessionId, cipher }) => {
-        if (sessionId !== undefined) this.#attempt(() => entry?.secure(sessionId, cipher ?? 0));
+      ready: (channel) => {
+        const { sessionId, cipher } = channel;
+        if (entry === undefined || sessionId === undefined) return;
+        entry.flush = () => channel.flushResumption();
+        this.#attempt(() => entry.secure(sessionId, cipher ?? 0));
       },
       // The application's socket takes over what is published when it is closed or reset, which comes first.
       end: () => setImmediate(() => this.#attempt(() => entry?.close())),

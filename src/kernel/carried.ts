@@ -22,7 +22,12 @@ const SESSION_ID = STATE + TCP_ENO_STATE_SIZE;
 /** In `struct tcp_eno_state`. */
 const SESSION_ID_LENGTH = STATE + 8;
 const CIPHER = STATE + 10;
+const FLUSH = 13;
 const OPENER = { active: 1, passive: 2 } as const;
+/** Milliseconds; tuned by us. */
+const FLUSH_INTERVAL = 250;
+/** The only key of an array. */
+const FIRST = Buffer.alloc(4);
 
 export interface TupleEnd {
   /** A literal address. */
@@ -47,6 +52,10 @@ export interface CarriedFacts {
 
 export class CarriedConnections {
   readonly #map: number;
+  /** Counts the wishes to flush. */
+  readonly #flushes: number;
+  #flushesSeen: bigint;
+  #watch: NodeJS.Timeout | undefined;
   readonly #netns = netnsCookie();
   /** Whose the entry of a tuple is: what ends late must not take away what a later connection put there. */
   readonly #owners = new Map<string, CarriedEntry>();
@@ -56,10 +65,9 @@ export class CarriedConnections {
    * @throws ERR_TCPCRYPT_KERNEL_ABSENT
    */
   constructor(pins: string) {
-    const map = openMap(mapPin(pins, 'eno_carried'), KEY_SIZE, VALUE_SIZE);
-    if (map === undefined)
-      throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
-    this.#map = map;
+    this.#map = open(pins, 'eno_carried', KEY_SIZE, VALUE_SIZE);
+    this.#flushes = open(pins, 'eno_flushes', FIRST.length, 8);
+    this.#flushesSeen = this.#countFlushes();
   }
 
   /**
@@ -101,21 +109,44 @@ export class CarriedConnections {
     }
   }
 
+  /** From now on, `flush` of entries is called soon after an application has set TCP_CRYPT_CACHE_FLUSH. */
+  watchFlushes(): void {
+    this.#watch ??= setInterval(() => this.#deliverFlushes(), FLUSH_INTERVAL).unref();
+  }
+
   close(): void {
     for (const entry of [...this.#owners.values()]) entry.close();
+    clearInterval(this.#watch);
     close(this.#map);
+    close(this.#flushes);
+  }
+
+  /** A single system call when nobody has set anything. */
+  #deliverFlushes(): void {
+    const count = this.#countFlushes();
+    if (count === this.#flushesSeen) return;
+    this.#flushesSeen = count;
+    for (const entry of this.#owners.values()) if (entry.takeFlush()) entry.flush?.();
+  }
+
+  #countFlushes(): bigint {
+    return lookupElement(this.#flushes, FIRST, 8)?.readBigUInt64LE() ?? 0n;
   }
 
   #disown(entry: CarriedEntry): boolean {
+    this.#deliverFlushes();
     return this.#owners.get(entry.name) === entry && this.#owners.delete(entry.name);
   }
 }
 
 export class CarriedEntry {
+  /** What to do when the application asks that nothing may resume this connection, nor what it resumed. */
+  flush: (() => void) | undefined;
   readonly #map: number;
   readonly #key: Buffer;
   readonly #value: Buffer;
   readonly #disown: () => boolean;
+  #flushed = false;
 
   /** @internal {@link CarriedConnections.publish} makes these. */
   constructor(map: number, key: Buffer, value: Buffer, disown: () => boolean) {
@@ -138,10 +169,25 @@ export class CarriedEntry {
     updateElement(this.#map, this.#key, this.#value);
   }
 
+  /** @internal */
+  takeFlush(): boolean {
+    if (this.#flushed || lookupElement(this.#map, this.#key, VALUE_SIZE)?.readUInt8(FLUSH) !== 1)
+      return false;
+    this.#flushed = true;
+    return true;
+  }
+
   /** Forgets the connection; a socket that was told its session ID keeps it. Calling it again does no harm. */
   close(): void {
     if (this.#disown()) deleteElement(this.#map, this.#key);
   }
+}
+
+function open(pins: string, name: string, keySize: number, valueSize: number): number {
+  const map = openMap(mapPin(pins, name), keySize, valueSize);
+  if (map === undefined)
+    throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
+  return map;
 }
 
 function facts(value: Buffer): CarriedFacts {

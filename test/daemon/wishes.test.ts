@@ -78,6 +78,14 @@ describe('wishes of programs behind the daemon', { skip }, () => {
     assert.match((await exchange([], [[CACHE_FLUSH, 1]], 2)).client.SESSID, /^23/);
   });
 
+  test('API-10: TCP_CRYPT_CACHE_FLUSH on a connection: it cannot be resumed', async () => {
+    await exchange([], [], 2);
+    const again = (late: Settings = []) => call(pair.alice, pair.bob.address4, port, [], 0, late);
+    assert.match((await again([[CACHE_FLUSH, 1]])).client.SESSID, /^a3/);
+    assert.match((await again()).client.SESSID, /^23/);
+    assert.match((await again()).client.SESSID, /^a3/);
+  });
+
   test('API-6: TCP_ENO_TEP_MANDATORY: encrypted or not at all, also where the destination is known to be plain', async () => {
     assertEncrypted(await exchange([[TEP_MANDATORY, 1]], [[TEP_MANDATORY, 1]]));
     assert.equal((await exchange([[TEP_MANDATORY, 1]], [[ENABLED, 0]], 2)).error, 'ECONNREFUSED');

@@ -5,8 +5,8 @@ import { python } from './pair.js';
 /**
  * What an unmodified program in Python reads of TCP_ENO_* on its own socket, as JSON: a value in hex, or the name of
  * the error. `serve ADDRESS PORT [OPTIONS]` answers every connection with what it read; `call ADDRESS PORT [OPTIONS
- * [LOCAL-PORT]]` prints what it read and what the server answered. Both wait until the key exchange is over: ENOTCONN.
- * OPTIONS are set before: JSON, [[number, int or bytes in hex], …].
+ * [LOCAL-PORT [LATE]]]` prints what it read and what the server answered. Both wait until the key exchange is over: ENOTCONN.
+ * OPTIONS are set before, LATE after connecting: JSON, [[number, int or bytes in hex], …].
  */
 export const OPTIONS = `
 import errno, json, socket, sys, time
@@ -50,7 +50,7 @@ def serve(address, port, options='[]'):
         connection.sendall(json.dumps(facts).encode())
         connection.close()
 
-def call(address, port, options='[]', local_port='0'):
+def call(address, port, options='[]', local_port='0', late='[]'):
     connection = socket.socket(family(address), socket.SOCK_STREAM)
     prepare(connection, options)
     if local_port := int(local_port): connection.bind(('::' if ':' in address else '', local_port))
@@ -62,6 +62,7 @@ def call(address, port, options='[]', local_port='0'):
         return
     mine = read(connection) | {'before': before}
     answer = b''
+    prepare(connection, late)
     try:
         connection.sendall(b'x')
         connection.shutdown(socket.SHUT_WR)
@@ -98,9 +99,18 @@ export async function call(
   port: number,
   options: Settings = [],
   localPort = 0,
+  late: Settings = [],
 ): Promise<Exchange> {
   const { code, stdout, stderr } = await host.run(
-    ...python(OPTIONS, 'call', address, `${port}`, JSON.stringify(options), `${localPort}`),
+    ...python(
+      OPTIONS,
+      'call',
+      address,
+      `${port}`,
+      JSON.stringify(options),
+      `${localPort}`,
+      JSON.stringify(late),
+    ),
     { timeoutMs: 30_000 },
   );
   assert.equal(code, 0, stderr);
