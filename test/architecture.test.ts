@@ -56,14 +56,16 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
       ],
     },
     daemon: {
-      folders: ['socket', 'kernel', 'session'],
+      folders: ['socket', 'kernel', 'session', 'auth'],
       packages: [
+        'node:crypto',
         'node:events',
         'node:fs',
         'node:http',
         'node:net',
         'node:path',
         'node:timers/promises',
+        'node:util',
         'pino',
         'prom-client',
         'smol-toml',

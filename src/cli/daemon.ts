@@ -7,7 +7,8 @@ import { Control } from '../daemon/control/control.js';
 import { type MetricsPlace, metricsPlace } from '../daemon/control/metrics.js';
 import { defaultControlPath, openControlSocket, removeSocketScript } from '../daemon/control/place.js';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
-import { leaveRoot } from '../daemon/least-privilege.js';
+import { checkKnownHosts, makeKnownHostsDirectory } from '../daemon/known-hosts-file.js';
+import { daemonUser, leaveRoot } from '../daemon/least-privilege.js';
 import { notify } from '../daemon/notify.js';
 import { BUILT_IN, type Policy, withClearPorts } from '../daemon/policy/policy.js';
 import { DEFAULT_POLICY_FILE, loadPolicy } from '../daemon/policy/policy-file.js';
@@ -136,7 +137,10 @@ async function run(flags: Flags): Promise<void> {
       reload,
       ...(flags.metrics === undefined ? {} : { metrics: flags.metrics }),
     });
+    const { authentication = {} } = daemon.policy;
+    makeKnownHostsDirectory(authentication, daemonUser(flags.user));
     user = leaveRoot(flags.user);
+    checkKnownHosts(authentication, user);
   } catch (error) {
     control?.close();
     await daemon?.stop(0, 'failure');

@@ -5,7 +5,13 @@ import { networkInterfaces } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
 import { type Explanation, explain, type Question, type Step } from '../daemon/policy/explain.js';
 import { contains, type Network, parseNetwork } from '../daemon/policy/network.js';
-import { BUILT_IN, type Direction, type Policy, type PolicyAction } from '../daemon/policy/policy.js';
+import {
+  BUILT_IN,
+  type Direction,
+  type Policy,
+  type PolicyAction,
+  type Rule,
+} from '../daemon/policy/policy.js';
 import {
   checkPolicy,
   DEFAULT_POLICY_FILE,
@@ -118,12 +124,17 @@ function asText(policy: Policy, direction: Direction, to: Endpoint, found: Expla
   const { action, decided } = found;
   const open = found.open.filter(({ rule }) => rule.action !== action);
   return [
-    `${direction} to ${to.address}${to.port === undefined ? '' : ` port ${to.port}`}: ${action} (${MEANING[action]})`,
+    `${direction} to ${to.address}${to.port === undefined ? '' : ` port ${to.port}`}: ${action} (${meaningOf(decided.rule)})`,
     `  by ${stepName(policy, decided)}: ${decided.why}`,
     ...(open.length === 0 ? [] : ['unless, as it was not said,']),
     ...open.map((step) => `  ${stepName(policy, step)} applies, for ${step.why}: ${step.rule.action}`),
   ].join('\n');
 }
+
+const meaningOf = ({ action, authenticate }: Rule): string =>
+  authenticate === undefined
+    ? MEANING[action]
+    : `encrypted, and the other host proves by ${authenticate} who it is; or refused`;
 
 function stepName({ source }: Policy, { rule, number }: Step): string {
   if (number === undefined) return `the built-in rule "${rule.name}"`;
@@ -137,6 +148,7 @@ function asJson({ source }: Policy, direction: Direction, { action, decided, ste
     ...(rule.name === undefined ? {} : { name: rule.name }),
     ...(rule.line === undefined ? {} : { line: rule.line }),
     action: rule.action,
+    ...(rule.authenticate === undefined ? {} : { authenticate: rule.authenticate }),
     match,
     why,
   });

@@ -23,6 +23,7 @@ import { Wishes } from '../kernel/wishes.js';
 import { type EncryptionOptions, encryption } from '../socket/options.js';
 import { Capacity, type Limits } from './capacity.js';
 import { ConnectionLog } from './connection-log.js';
+import { HostAuthentication } from './host-authentication.js';
 import { Inbound } from './inbound.js';
 import { ARRIVAL_TIMEOUT, Outbound } from './outbound.js';
 import { PathMemory } from './path-memory.js';
@@ -61,6 +62,7 @@ export class Daemon {
   readonly #guard: Guard;
   readonly #carried: CarriedConnections;
   readonly #source: () => Policy;
+  readonly #hosts: HostAuthentication;
   readonly #cgroups: NodeJS.Timeout;
   #policy: Policy;
   /** Of the cgroups that the rules in force name. */
@@ -82,6 +84,7 @@ export class Daemon {
     log: ConnectionLog;
     memory: PathMemory;
     source: () => Policy;
+    hosts: HostAuthentication;
     policy: Policy;
     cgroups: string;
   }) {
@@ -94,6 +97,7 @@ export class Daemon {
     this.log = parts.log;
     this.memory = parts.memory;
     this.#source = parts.source;
+    this.#hosts = parts.hosts;
     this.#policy = parts.policy;
     this.#cgroupState = parts.cgroups;
     this.#cgroups = setInterval(() => this.#followCgroups(), CGROUP_INTERVAL).unref();
@@ -115,6 +119,9 @@ export class Daemon {
     carried.watchFlushes();
     const wishes = new Wishes(pins ?? defaultPins());
     const ipv6 = hasIPv6();
+    const hosts = new HostAuthentication(policy, (host, fingerprint) => {
+      logger.info({ event: 'first-use', host, fingerprint }, 'a host is new: its key is remembered');
+    });
     const outbound = await Outbound.open({
       queue,
       encryption: wanted,
@@ -123,13 +130,23 @@ export class Daemon {
       carried,
       wishes,
       capacity,
+      hosts,
       onFailure,
       ipv6,
     });
     let inbound: Inbound | undefined;
     let guard: Guard | undefined;
     try {
-      inbound = await Inbound.open({ encryption: wanted, truePeers, carried, wishes, log, capacity, ipv6 });
+      inbound = await Inbound.open({
+        encryption: wanted,
+        truePeers,
+        carried,
+        wishes,
+        log,
+        capacity,
+        hosts,
+        ipv6,
+      });
       guard = new Guard(uninstallScript({ butWhatRefuses: true }));
       const cgroups = cgroupState(policy);
       const ports = {
@@ -150,6 +167,7 @@ export class Daemon {
         log,
         memory,
         source,
+        hosts,
         policy,
         cgroups,
       });
@@ -204,7 +222,14 @@ export class Daemon {
 
   #enforce(policy: Policy): void {
     const cgroups = cgroupState(policy);
-    this.#steering.setPolicy(kernelRules(policy));
+    const former = this.#policy;
+    this.#hosts.follow(policy);
+    try {
+      this.#steering.setPolicy(kernelRules(policy));
+    } catch (error) {
+      this.#hosts.follow(former);
+      throw error;
+    }
     this.#policy = policy;
     this.#cgroupState = cgroups;
   }

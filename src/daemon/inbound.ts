@@ -26,6 +26,7 @@ import type { Capacity } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { heedListener } from './heed.js';
+import type { HostAuthentication } from './host-authentication.js';
 import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
 import type { Limit } from './shedding.js';
@@ -42,6 +43,7 @@ export interface InboundOptions {
   readonly wishes: Wishes;
   readonly log: ConnectionLog;
   readonly capacity: Capacity;
+  readonly hosts: HostAuthentication;
   readonly ipv6: boolean;
 }
 
@@ -73,13 +75,14 @@ export class Inbound {
     this.#listener = listener;
     options.capacity.watch(() => this.#relays.size);
     this.#privateListener = privateListener;
-    const required: Encryption = { ...options.encryption, mode: 'required' };
-    listener.onConnection((far) => this.#accept(far, options.encryption));
-    privateListener.onConnection((far) => this.#accept(far, required));
+    listener.onConnection((far) => this.#accept(far, false));
+    privateListener.onConnection((far) => this.#accept(far, true));
   }
 
   static async open(options: InboundOptions): Promise<Inbound> {
-    const transparent = { ipv6: options.ipv6, offer: passiveEnoOffer(options.encryption) };
+    // The kernel answers a SYN before anybody knows what will be demanded of its sender.
+    const aware = options.hosts.offered !== undefined;
+    const transparent = { ipv6: options.ipv6, offer: passiveEnoOffer({ ...options.encryption, aware }) };
     const listener = await TransparentListener.open(transparent);
     try {
       return new Inbound(options, listener, await TransparentListener.open(transparent));
@@ -114,7 +117,7 @@ export class Inbound {
     this.#privateListener.close();
   }
 
-  #accept(far: TcpSocket, settings: Encryption): void {
+  #accept(far: TcpSocket, isPrivate: boolean): void {
     const { remoteAddress, remotePort, localAddress, localPort } = far;
     if (
       remoteAddress === undefined ||
@@ -140,6 +143,7 @@ export class Inbound {
       this.#refuse(far);
       return;
     }
+    const settings = this.#encryption(isPrivate, client, server);
     const encryption = heedListener(settings, this.#options.wishes.ofListener(server.address, server.port));
     if (encryption.mode === 'required' && outcome.result === 'plain') {
       log.refused('inbound', endpointText(server), endpointText(client), outcome.reason);
@@ -147,7 +151,7 @@ export class Inbound {
       reset(far);
       return;
     }
-    const publisher = new Publisher(carried, log, fd);
+    const publisher = new Publisher(carried, log, fd, encryption.auth !== undefined);
     const entry = log.open('inbound', endpointText(server), endpointText(client));
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
@@ -167,6 +171,13 @@ export class Inbound {
     this.#handshakes.add(relay);
     // Already now, so that the next SYN finds nobody and goes on to the server, in plaintext.
     if (capacity.exhausted !== undefined) this.#pause(capacity.exhausted);
+  }
+
+  #encryption(isPrivate: boolean, client: Endpoint, { port }: Endpoint): Encryption {
+    const { encryption, hosts } = this.#options;
+    if (!isPrivate) return { ...encryption, auth: hosts.offered };
+    const auth = hosts.of('inbound', { remote: client.address, port, localPort: port });
+    return { ...encryption, mode: 'required', auth };
   }
 
   /**

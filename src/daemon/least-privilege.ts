@@ -13,9 +13,9 @@ import { becomeUser, CAP, findUser } from '../kernel/privileges.js';
 /** The daemon's own user, where the machine has one. */
 const USER = 'tcpcrypt';
 /** Otherwise; what else runs as this user has no way into the daemon's memory. */
-const FALLBACK = 'nobody';
+export const FALLBACK = 'nobody';
 /** Stay root, for those who must. */
-const ROOT = 'root';
+export const ROOT = 'root';
 
 /**
  * @param name a user, by name or number; "root": stay as we are
@@ -24,8 +24,8 @@ const ROOT = 'root';
  */
 export function leaveRoot(name?: string): string {
   if (process.geteuid?.() !== 0) return String(process.geteuid?.());
-  if (name === ROOT || name === '0') return ROOT;
-  const wanted = name ?? (findUser(USER) === undefined ? FALLBACK : USER);
+  const wanted = daemonUser(name);
+  if (wanted === ROOT) return ROOT;
   const user = findUser(wanted);
   if (user === undefined)
     throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
@@ -33,4 +33,10 @@ export function leaveRoot(name?: string): string {
     });
   becomeUser(user, [CAP.NET_ADMIN, CAP.NET_BIND_SERVICE]);
   return wanted;
+}
+
+/** As whom the daemon is to go on, see {@link leaveRoot}. */
+export function daemonUser(name?: string): string {
+  if (name === ROOT || name === '0') return ROOT;
+  return name ?? (findUser(USER) === undefined ? FALLBACK : USER);
 }

@@ -29,6 +29,7 @@ import { type Capacity, isOutOfFiles } from './capacity.js';
 import type { ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { heed } from './heed.js';
+import type { HostAuthentication } from './host-authentication.js';
 import type { PathMemory } from './path-memory.js';
 import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
@@ -70,6 +71,7 @@ export interface OutboundOptions {
   readonly carried: CarriedConnections;
   readonly wishes: Wishes;
   readonly capacity: Capacity;
+  readonly hosts: HostAuthentication;
   readonly onFailure: (error: Error) => void;
   readonly ipv6: boolean;
 }
@@ -154,7 +156,10 @@ export class Outbound {
     const { memory, log, wishes } = this.#options;
     const wish = wishes.ofConnection({ local: source, remote: destination });
     const isPrivate = (mark & MARK.PRIVATE) !== 0;
-    const encryption = heed(isPrivate ? this.#private : this.#options.encryption, wish);
+    const encryption = heed(
+      isPrivate ? this.#privateTo(destination, source.port) : this.#options.encryption,
+      wish,
+    );
     const mayBePlain = !isPrivate && wish?.mandatory !== true;
     if (encryption === undefined) {
       log.count('outboundUnwanted');
@@ -209,6 +214,11 @@ export class Outbound {
     }
   }
 
+  #privateTo({ address, port }: Endpoint, localPort: number): Encryption {
+    const auth = this.#options.hosts.of('outbound', { remote: address, port, localPort });
+    return auth === undefined ? this.#private : { ...this.#private, aware: true, auth };
+  }
+
   /** The far host answered: the application may come. */
   #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
     const { log, memory, carried } = this.#options;
@@ -224,7 +234,7 @@ export class Outbound {
       return;
     }
     const entry = log.open('outbound', endpointText(source), endpointText(destination));
-    const published = new Publisher(carried, log, far.fd).publish(
+    const published = new Publisher(carried, log, far.fd, encryption.auth !== undefined).publish(
       { local: source, remote: destination },
       'active',
     );

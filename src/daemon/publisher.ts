@@ -16,11 +16,14 @@ export class Publisher {
   readonly #log: ConnectionLog;
   readonly #state: Uint8Array | undefined;
 
-  /** @param far descriptor of the connection to the far host */
-  constructor(carried: CarriedConnections, log: ConnectionLog, far: number) {
+  /**
+   * @param far   descriptor of the connection to the far host
+   * @param aware the a bits are the daemons' own, and not for the application, which may speak another protocol
+   */
+  constructor(carried: CarriedConnections, log: ConnectionLog, far: number, aware: boolean) {
     this.#carried = carried;
     this.#log = log;
-    this.#state = this.#attempt(() => enoStateBytes(far));
+    this.#state = this.#attempt(() => (aware ? withoutAwareBit(enoStateBytes(far)) : enoStateBytes(far)));
   }
 
   publish(tuple: Tuple, opener: 'active' | 'passive'): Published {
@@ -49,3 +52,11 @@ export class Publisher {
     }
   }
 }
+
+/** In `peer_gopt` of `struct tcp_eno_state`. */
+function withoutAwareBit(state: Buffer | undefined): Buffer | undefined {
+  state?.writeUInt8(state.readUInt8(PEER_GOPT) & ~AWARE, PEER_GOPT);
+  return state;
+}
+const PEER_GOPT = 4;
+const AWARE = 0x02;

@@ -13,12 +13,25 @@
  *     local-port = 1023                     # this host's port
  *     cgroup = "/system.slice/app.service"
  *     user = "postgres"                     # outbound only
+ *     authenticate = "host-key"             # with private: the other host must prove who it is
+ *
+ *     [authentication]                      # see host-secrets.ts
+ *     host-key = "/etc/tcpcrypt/host_key"
+ *     known-hosts = "/etc/tcpcrypt/known_hosts"
  */
 import { readFileSync, statSync } from 'node:fs';
 import { parse, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { TcpcryptError } from '../../errors.js';
 import { uidOf } from '../../kernel/privileges.js';
+import {
+  HOST_MECHANISMS,
+  incomplete,
+  missing,
+  SECRETS_SHAPE,
+  SECRETS_WANTED,
+  secretsOf,
+} from './host-secrets.js';
 import { lineOf, type Path } from './lines.js';
 import { contains, type Network, parseNetwork } from './network.js';
 import {
@@ -112,6 +125,7 @@ const RULE = v.strictObject({
   'local-port': v.optional(listOf(PORT)),
   cgroup: v.optional(listOf(v.string())),
   user: v.optional(listOf(PORT)),
+  authenticate: v.optional(v.picklist(HOST_MECHANISMS)),
 });
 
 const FILE = v.strictObject({
@@ -120,6 +134,7 @@ const FILE = v.strictObject({
   ),
   'except-ports': v.optional(v.pipe(v.array(PORT), v.maxLength(MAX_LIST))),
   rule: v.optional(v.pipe(v.array(RULE), v.maxLength(MAX_RULES))),
+  authentication: v.optional(SECRETS_SHAPE),
 });
 
 type FileShape = v.InferOutput<typeof FILE>;
@@ -128,6 +143,7 @@ type RuleShape = v.InferOutput<typeof RULE>;
 const KEYS: Record<string, string> = {
   rule: Object.keys(RULE.entries).join(', '),
   default: 'outbound, inbound',
+  authentication: Object.keys(SECRETS_SHAPE.entries).join(', '),
   file: Object.keys(FILE.entries).join(', '),
 };
 /** What a key wants, for whoever wrote something else. */
@@ -145,6 +161,7 @@ const WANTED: Record<string, string> = {
   'local-port': 'a port or a list of them, e.g. [5432, "6000-6010"]',
   cgroup: 'a path below the root of the hierarchy or a list of them, e.g. "/system.slice/app.service"',
   user: 'the name or number of a user, or a list of them',
+  ...SECRETS_WANTED,
 };
 
 function shapeProblem(text: string, issue: v.BaseIssue<unknown>): Problem {
@@ -183,7 +200,7 @@ class Reader {
   }
 
   read(file: FileShape): PolicyFile {
-    const { default: fallback = {}, 'except-ports': except, rule: shapes = [] } = file;
+    const { default: fallback = {}, 'except-ports': except, rule: shapes = [], authentication } = file;
     const rules = shapes.map((shape, i) => this.#rule(shape, ['rule', i]));
     const policy: Policy = {
       source: this.#file,
@@ -193,7 +210,9 @@ class Reader {
         typeof fallback === 'string'
           ? { outbound: fallback, inbound: fallback }
           : { ...BUILT_IN.default, ...withoutUndefined(fallback) },
+      ...(authentication === undefined ? {} : { authentication: secretsOf(authentication) }),
     };
+    this.#checkAuthentication(policy);
     if (this.#problems.length > 0) return { ok: false, problems: byLine(this.#problems) };
     this.#noteUnreachable(rules);
     if (except === undefined && Object.values(policy.default).some(isStrict))
@@ -207,6 +226,7 @@ class Reader {
 
   #rule(shape: RuleShape, path: Path): Rule {
     const { name, action, direction, network, port, 'local-port': localPort, cgroup, user } = shape;
+    const { authenticate } = shape;
     if (user !== undefined && direction !== undefined && direction !== 'outbound')
       this.#problem(
         [...path, 'direction'],
@@ -231,8 +251,38 @@ class Reader {
         : { localPorts: this.#ports(list(localPort), [...path, 'local-port']) }),
       ...(cgroup === undefined ? {} : { cgroups: this.#cgroups(list(cgroup), [...path, 'cgroup']) }),
       ...(user === undefined ? {} : { users: this.#users(list(user), [...path, 'user']) }),
+      ...(authenticate === undefined ? {} : { authenticate }),
       line: lineOf(this.#text, path),
     };
+  }
+
+  #checkAuthentication({ rules, authentication }: Policy): void {
+    for (const { key, needs } of authentication === undefined ? [] : incomplete(authentication))
+      this.#problem(['authentication', key], `"${key}" is of no use without "${needs}"`, `add "${needs}"`);
+    rules.forEach(({ authenticate, action, users, cgroups, directions }, i) => {
+      if (authenticate === undefined) return;
+      const path = ['rule', i, 'authenticate'];
+      if (action !== 'private')
+        this.#problem(path, 'only what is encrypted can be authenticated', 'action = "private"');
+      if (users !== undefined || cgroups !== undefined)
+        this.#problem(path, 'proofs are demanded by network and port', 'take "user" and "cgroup" out');
+      const lacks = missing(authenticate, authentication);
+      if (lacks !== undefined)
+        this.#problem(path, `a ${authenticate} could not be checked`, `add "${lacks}" to [authentication]`);
+      const before = rules.findIndex(
+        (rule, j) =>
+          j < i &&
+          rule.action === 'private' &&
+          (rule.users ?? rule.cgroups) !== undefined &&
+          rule.directions.some((direction) => directions.includes(direction)),
+      );
+      if (before >= 0)
+        this.#problem(
+          ['rule', before],
+          `whether this rule or rule ${i + 1}, which demands a proof, applies is not known when it is to be proved`,
+          `put it behind rule ${i + 1}`,
+        );
+    });
   }
 
   #networks(texts: readonly string[], path: Path): Network[] {

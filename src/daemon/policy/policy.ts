@@ -1,5 +1,6 @@
 /** What the operator wants: which connections are encrypted, and which are not made at all. See docs/daemon.md. */
 import type { PolicyAction, PortRange } from '../../kernel/policy-rules.js';
+import type { HostMechanism, HostSecrets } from './host-secrets.js';
 import { type Network, parseNetwork } from './network.js';
 
 export type { PolicyAction, PortRange };
@@ -21,6 +22,8 @@ export interface Rule {
   /** Below the root of the cgroup v2 hierarchy, with a leading slash. */
   readonly cgroups?: readonly string[];
   readonly users?: readonly User[];
+  /** With `private`: how the other host must prove who it is. */
+  readonly authenticate?: HostMechanism;
   /** Only connections that do not leave this host. */
   readonly thisHost?: true;
   /** Where it stands in the file; absent for those that are built in. */
@@ -40,6 +43,8 @@ export interface Policy {
   /** Services that encrypt by themselves: `clear`, unless a rule says something else. */
   readonly exceptPorts: readonly PortRange[];
   readonly default: Readonly<Record<Direction, PolicyAction>>;
+  /** By what this host proves who it is, and how it knows the others. */
+  readonly authentication?: HostSecrets;
 }
 
 const BOTH = ['outbound', 'inbound'] as const;

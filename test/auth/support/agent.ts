@@ -26,6 +26,8 @@ export interface AgentOptions {
   readonly secret: string;
   /** What the man in the middle changes in the messages of authentication. */
   readonly lies?: 'none' | 'sessions' | 'agreement';
+  /** The man in the middle sets the application-aware bit. */
+  readonly aware?: boolean;
 }
 
 const options = JSON.parse(process.argv[2] ?? '{}') as AgentOptions;
@@ -80,7 +82,8 @@ switch (part) {
 
   case 'middle': {
     const change = options.lies === 'none' ? undefined : corrected(options.lies === 'agreement');
-    const middle = await manInTheMiddle(port, change, { host, listen: { host: '0.0.0.0', port } });
+    const { aware = false } = options;
+    const middle = await manInTheMiddle(port, change, { host, listen: { host: '0.0.0.0', port }, aware });
     middle.server.on('connection', (socket: Socket) => {
       socket.on('close', () =>
         say({
