@@ -1,6 +1,6 @@
 /** Where something stands in a TOML text: the parser tells lines only of what it cannot read. */
 
-/** Keys, and indices of arrays of tables: ["rule", 2, "port"]. */
+/** Keys, and indices of arrays of tables: ["rule", 2, "port"], ["authentication", "ca"]. */
 export type Path = readonly (string | number)[];
 
 /** The line, from 1, of the key at `path`, or of the header of the table that lacks it, or of nothing better: 1. */
@@ -9,7 +9,8 @@ export function lineOf(text: string, path: Path): number {
   const inArray = typeof index === 'number';
   const key = inArray ? path[2] : table;
   let element = -1;
-  let atTop = true;
+  /** The table that we are in; undefined at the top. */
+  let section: string | undefined;
   let header = 1;
   let found: number | undefined;
   text.split('\n').forEach((line, i) => {
@@ -17,14 +18,15 @@ export function lineOf(text: string, path: Path): number {
     const [, single] =
       doubled === undefined ? (/^\s*\[\s*"?([^"\]]+?)"?\s*\]\s*(?:#.*)?$/.exec(line) ?? []) : [];
     if (doubled !== undefined || single !== undefined) {
-      atTop = false;
+      section = doubled ?? single;
       if (doubled === table) element++;
-      if (inArray ? doubled === table && element === index : (single ?? doubled) === table) header = i + 1;
+      if (inArray ? doubled === table && element === index : section === table) header = i + 1;
       return;
     }
-    const here = inArray ? element === index : atTop;
     const [, word] = /^\s*"?([A-Za-z0-9_-]+)"?\s*(?:\.[^=]*)?=/.exec(line) ?? [];
-    if (found === undefined && here && word !== undefined && word === key) found = i + 1;
+    if (found !== undefined || word === undefined) return;
+    const here = inArray ? section === table && element === index : section === undefined;
+    if (here ? word === key : section === table && word === index) found = i + 1;
   });
   return found ?? header;
 }
