@@ -19,6 +19,7 @@ import { eventually, Pair, python, skip } from './support/pair.js';
 import { greet, policyFile } from './support/policies.js';
 import { MANY } from './support/probe.js';
 
+const TCPCRYPT = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
 const MIDDLE = fileURLToPath(new URL('../auth/support/agent.js', import.meta.url));
 const PORT = { 'host-key': 7701, certificate: 7702, 'shared-key': 7703, open: 7704, web: 80 } as const;
 type Demand = Exclude<keyof typeof PORT, 'open' | 'web'>;
@@ -139,6 +140,19 @@ describe('host authentication by daemons', { skip }, () => {
   test('the other direction', async () => {
     for (const demand of DEMANDS)
       assert.equal(await greet(pair.bob, pair.alice.address4, PORT[demand]), 'answered');
+  });
+
+  test('a program that speaks tcpcrypt itself proves itself to a daemon, and knows it', async () => {
+    const { stdout, stderr, code } = await carol.run('sh', [
+      '-c',
+      'echo hello | "$@"',
+      'sh',
+      ...[process.execPath, TCPCRYPT, 'connect', '--json', '--auth-key', path('shared_key')],
+      ...[pair.bob.address4, String(PORT['shared-key'])],
+    ]);
+    assert.equal(code, 0, stderr);
+    assert.match(String(stdout), new RegExp(carol.address4.replaceAll('.', '\\.')));
+    assert.match(stderr, /"peer":\{"mechanism":"shared-key"/);
   });
 
   test('curl and nginx, by certificate', async () => {
