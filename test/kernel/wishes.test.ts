@@ -100,8 +100,10 @@ test('API-2, API-4: not after the SYN, nor after listen; b reads as 1 on passive
   const client = await dial(port);
   const accepted = await accept();
   for (const fd of [fdOf(server), fdOf(client), fdOf(accepted)])
-    for (const name of [TCP_ENO.ENABLED, TCP_ENO.SELF_GOPT, TCP_ENO.AA_MANDATORY, TCP_CRYPT.CACHE_FLUSH])
+    for (const name of [TCP_ENO.ENABLED, TCP_ENO.SELF_GOPT, TCP_ENO.AA_MANDATORY])
       assert.equal(set(fd, name, 1), -EISCONN);
+  assert.equal(set(fdOf(server), TCP_CRYPT.CACHE_FLUSH, 1), -EISCONN);
+  assert.equal(set(fdOf(client), TCP_CRYPT.CACHE_FLUSH, 1), -EINVAL); // it is plain: there is nothing to flush
   assert.equal(set(fdOf(client), TCP_ENO.TEPS, hex('23')), -EISCONN);
   client.destroy();
   accepted.destroy();
