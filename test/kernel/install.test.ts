@@ -271,6 +271,7 @@ test('up mounts the BPF file system where there is none, and down unmounts it', 
     action: 'removed',
     pins: '/sys/fs/bpf/tcpcrypt/v1',
     unmountedBpffs: true,
+    lifted: [],
   });
   assert.equal(mounts, '0');
 });
