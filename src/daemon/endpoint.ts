@@ -17,3 +17,10 @@ export const familyOf = (address: string): 4 | 6 => (isIPv6(address) ? 6 : 4);
 /** Texts of one address are equal in this form: Node and we abbreviate IPv6 addresses differently. */
 export const canonical = (address: string): string =>
   isIPv6(address) ? addressText(addressBytes(address)) : address;
+
+/** The network that a box on the path is likely to stand before: /24 of IPv4, /48 of IPv6 (RFC 6177's site). */
+export function networkOf(address: string): string {
+  const bytes = addressBytes(address);
+  const kept = isIPv6(address) ? 6 : 15;
+  return `${addressText(bytes.fill(0, kept))}/${isIPv6(address) ? 48 : 24}`;
+}

@@ -9,12 +9,13 @@
  *     │ ◀═════ plain ══════▶│◀════ encrypted, or plain at first ═════▶ │
  *
  * Refused, unreachable, timed out: the SYN is released as it is, and the application hears from the network
- * itself. Destinations that answered without ENO are remembered: their next SYNs pass at once.
+ * itself. Destinations that cannot encrypt are remembered: their next SYNs pass at once, see path-memory.ts.
  *
  * Under `private`, which the SYN's mark tells, no SYN is ever released to go out by itself: it is redirected, or
  * refused. (The rules would refuse it as well: src/kernel/policy-rules.ts.)
  */
 import type { Socket as TcpSocket } from 'node:net';
+import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
 import * as libc from '../kernel/libc.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
@@ -30,13 +31,18 @@ import type { ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { heed } from './heed.js';
 import type { HostAuthentication } from './host-authentication.js';
-import type { PathMemory } from './path-memory.js';
+import type { PathMemory, PathResult } from './path-memory.js';
 import { Publisher } from './publisher.js';
-import { Relay } from './relay.js';
+import { type Ending, Relay } from './relay.js';
 import { TransparentListener } from './transparent.js';
 
 /** Milliseconds in which the application's released SYN must arrive at the relay port. */
 export const ARRIVAL_TIMEOUT = 5_000;
+/**
+ * Milliseconds. A key exchange that takes longer is a failed one if the application loses its patience; where that
+ * is to be expected, as other hosts of the network failed so, ours ends then as well.
+ */
+export const SLOW_KEY_EXCHANGE = 5_000;
 /** The most that the kernel part knows: more than a connection has SYNs. */
 const MAX_SYN_TRIES = 255;
 
@@ -47,6 +53,10 @@ interface Expected {
   readonly destination: Endpoint;
   /** In mode 'required' by the policy `private`, or because the application wishes it. */
   readonly encryption: Encryption;
+  /** Whether the result is one of the path, and not of what the application wishes or the far host cannot prove. */
+  readonly teaches: boolean;
+  /** When the far host was asked (ms). */
+  readonly asked: number;
   /** Once the far host has answered, and the SYN is released. */
   relay?: Relay | 'reset';
   attempt?: TcpSocket;
@@ -59,6 +69,32 @@ const isReset = (error: Error | undefined): boolean =>
 
 const isTimeout = (error: unknown): boolean =>
   (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
+
+/** Asks in a cheaper way where experience says that it will be in vain. */
+function expecting(suspicion: PathResult | undefined, encryption: Encryption): Encryption {
+  if (suspicion === 'drops-option') return { ...encryption, synTries: Math.min(1, encryption.synTries) };
+  if (suspicion === 'kills-ciphertext')
+    return { ...encryption, handshakeTimeout: Math.min(SLOW_KEY_EXCHANGE, encryption.handshakeTimeout) };
+  return encryption;
+}
+
+/**
+ * The far host agreed to encrypt, and then there was no key exchange: the path, or whoever answers there, lets the
+ * option pass but not what follows.
+ */
+function isKilled({ channel, wasReady }: Relay, ending: Ending, milliseconds: number): boolean {
+  if (!channel.encrypted || wasReady) return false;
+  switch (ending.how) {
+    case 'end':
+      return false;
+    case 'reset':
+      return ending.by === 'far' || milliseconds >= SLOW_KEY_EXCHANGE;
+    case 'error':
+      return ending.error instanceof TcpcryptError
+        ? ['peer', 'network', 'incompatible'].includes(ending.error.fault)
+        : isTimeout(ending.error);
+  }
+}
 
 const keyOf = (source: Endpoint, destination: Endpoint): string =>
   `${endpointText(source)} ${endpointText(destination)}`;
@@ -188,7 +224,16 @@ export class Outbound {
       this.#accept(id, mark, mayBePlain ? 0 : MARK.REFUSE);
       return;
     }
-    const expected: Expected = { key, source, destination, encryption };
+    const asked = Date.now();
+    const suspicion = memory.suspicion(destination.address, destination.port, asked);
+    const expected: Expected = {
+      key,
+      source,
+      destination,
+      encryption: mayBePlain ? expecting(suspicion, encryption) : encryption,
+      teaches: wish === undefined && encryption.auth === undefined,
+      asked,
+    };
     this.#expected.set(key, expected);
     try {
       expected.attempt = dial(
@@ -202,7 +247,7 @@ export class Outbound {
             libc.setsockopt(fd, libc.SOL_IP, libc.IP_BIND_ADDRESS_NO_PORT, 1);
           },
         },
-        encryption,
+        expected.encryption,
         (error, far) => {
           if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
           else if (far === undefined) this.#unreachable(expected, id, mark, error);
@@ -221,9 +266,10 @@ export class Outbound {
 
   /** The far host answered: the application may come. */
   #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
-    const { log, memory, carried } = this.#options;
+    const { log, carried } = this.#options;
     const { source, destination, encryption } = expected;
-    memory.remember(destination.address, destination.port, far.outcome.result === 'encrypt', Date.now());
+    if (far.outcome.result === 'plain')
+      this.#learn(expected, far.outcome.reason === 'ERR_TCPCRYPT_ENO_GIVEN_UP' ? 'drops-option' : 'plain');
     if (encryption.mode === 'required' && far.outcome.result === 'plain') {
       log.refused('outbound', endpointText(source), endpointText(destination), far.outcome.reason);
       const attempt = far.opened?.attempt;
@@ -238,12 +284,17 @@ export class Outbound {
       { local: source, remote: destination },
       'active',
     );
+    const answered = Date.now();
     const relay = new Relay(far, encryption, {
       onReady: (ready) => {
         published.ready(ready.channel);
         entry.ready(ready.channel);
+        // Resumed sessions have keys before anything has come back.
+        if (ready.channel.encrypted && !ready.channel.resumed) this.#learn(expected, 'encrypted');
       },
       onEnd: (ended, ending) => {
+        if (isKilled(ended, ending, Date.now() - answered)) this.#learn(expected, 'kills-ciphertext');
+        else if (ended.channel.resumed && ended.channel.dataReceived > 0) this.#learn(expected, 'encrypted');
         this.#relays.delete(ended);
         published.end();
         entry.end(ended.channel, ending);
@@ -282,6 +333,11 @@ export class Outbound {
     // Its own patience is at an end as well: it need not be told that it was refused.
     else if (isTimeout(error)) this.#queue.drop(id);
     else this.#accept(id, mark, MARK.REFUSE);
+  }
+
+  #learn({ destination, teaches, asked }: Expected, result: PathResult): void {
+    if (!teaches) return;
+    this.#options.memory.learn(destination.address, destination.port, result, asked, Date.now());
   }
 
   /** @param bits of ours, added to the mark */

@@ -65,6 +65,11 @@ export class Relay {
     this.channel = new Channel(far.transport, far.fd, far.outcome, encryption, handlers, far.opened);
   }
 
+  /** Whether the far side has been able to carry data. */
+  get wasReady(): boolean {
+    return this.#ready;
+  }
+
   /** Brings the local side in; from now on bytes flow. */
   join(local: TcpSocket): void {
     this.#local = local;
