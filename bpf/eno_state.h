@@ -13,6 +13,7 @@
  *     eno_true_peers  the daemon's: whom getpeername() shall name
  *     eno_carried     the daemon's: the outcome, and the session ID, of the connections of others that it carries
  *     eno_ports       listeners that wish something, by address and port: the daemon answers SYNs in their name
+ *     eno_defaults    the daemon's: what getsockopt tells where an application has set nothing
  *     eno_flushes     how often "flush" was set there: the daemon looks from time to time
  *     eno_wishes      what a connecting socket wishes, for the daemon that gets its SYN
  *     eno_install     who was loaded where: "tcpcrypt up" writes and reads it
@@ -50,6 +51,13 @@ struct eno_wish {
 	__u8 teps[ENO_WISH_TEPS];
 	__u8 aconf[ENO_WISH_CONF];
 	__u8 bconf[ENO_WISH_CONF];
+};
+
+struct eno_defaults { /* by network namespace: what the daemon there was told */
+	__u8 teps_length;
+	__u8 conf_length;
+	__u8 teps[ENO_WISH_TEPS]; /* both in increasing preference */
+	__u8 conf[ENO_WISH_CONF];
 };
 
 struct eno_settings {
@@ -178,6 +186,13 @@ struct {
 	__type(key, struct eno_peer_key);
 	__type(value, struct eno_settings); /* offer: made of the wishes */
 } eno_ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, struct eno_defaults);
+} eno_defaults SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

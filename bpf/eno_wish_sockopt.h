@@ -154,11 +154,30 @@ static __always_inline int eno_set_wish(struct bpf_sockopt *ctx, bool settled)
 	return eno_wish_flush(ctx, &e->set.wish);
 }
 
+/* TEPs or algorithms: what was set, or else what the daemon was told. */
+static __always_inline void eno_answer_list(struct bpf_sockopt *ctx, const struct eno_wish *w, struct eno_answer *a)
+{
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	const struct eno_defaults *d = bpf_map_lookup_elem(&eno_defaults, &netns);
+
+	if (ctx->optname == TCP_ENO_TEPS) {
+		if (w && w->teps_set)
+			eno_answer_bytes(a, w->teps, w->teps_length);
+		else
+			eno_answer_bytes(a, d ? d->teps : a->bytes, d ? d->teps_length : 0);
+	} else if (w && ctx->optname == TCP_CRYPT_ACONF && w->aconf_length) {
+		eno_answer_bytes(a, w->aconf, w->aconf_length);
+	} else if (w && ctx->optname == TCP_CRYPT_BCONF && w->bconf_length) {
+		eno_answer_bytes(a, w->bconf, w->bconf_length);
+	} else {
+		eno_answer_bytes(a, d ? d->conf : a->bytes, d ? d->conf_length : 0);
+	}
+}
+
 /* What was set of the options of eno_set_wish(), or its default. */
 static __always_inline void eno_answer_wish(struct bpf_sockopt *ctx, const struct eno_socket *e, struct eno_answer *a)
 {
-	static const struct eno_wish none = {};
-	const struct eno_wish *w = e ? &e->set.wish : &none;
+	const struct eno_wish *w = e ? &e->set.wish : 0;
 	bool passive = e && (ctx->sk->state == BPF_TCP_LISTEN || e->now.role);
 
 	if (eno_is_raw(e)) {
@@ -167,22 +186,16 @@ static __always_inline void eno_answer_wish(struct bpf_sockopt *ctx, const struc
 	}
 	switch (ctx->optname) {
 	case TCP_ENO_ENABLED:
-		eno_answer_int(a, w->enabled_set ? w->enabled - 1 : -1);
+		eno_answer_int(a, w && w->enabled_set ? w->enabled - 1 : -1);
 		return;
 	case TCP_ENO_SELF_GOPT:
-		eno_answer_int(a, w->gopt | passive); /* API-4 */
+		eno_answer_int(a, (w ? w->gopt : 0) | passive); /* API-4 */
 		return;
 	case TCP_ENO_TEP_MANDATORY:
-		eno_answer_int(a, w->tep_mandatory);
-		return;
-	case TCP_ENO_TEPS:
-		eno_answer_bytes(a, w->teps, w->teps_length);
-		return;
-	case TCP_CRYPT_ACONF:
-		eno_answer_bytes(a, w->aconf, w->aconf_length);
+		eno_answer_int(a, w ? w->tep_mandatory : 0);
 		return;
 	}
-	eno_answer_bytes(a, w->bconf, w->bconf_length);
+	eno_answer_list(ctx, w, a);
 }
 
 #endif

@@ -56,7 +56,8 @@ extern "C" {
 #define TCP_ENO_NEGTEP 1028	    /* int, read-only: the negotiated TEP; bit 7 is the v bit that host B sent */
 #define TCP_ENO_TEPS 1029	    /* bytes, at most 8: TEPs 0x21..0x24 to offer or to accept, in increasing preference (it
 				       counts in role B); bit 7 is ignored. Empty: as TCP_ENO_ENABLED 0.
-				       Default: what the daemon was told; TEPs that it was not told are not used */
+				       Default: what the daemon was told (read without a daemon: ENODATA); others than
+				       those are not used */
 #define TCP_ENO_SELF_GOPT 1030	    /* int 0..31: our global suboption; bit 1 = application-aware, bit 0 = b, for active
 				       opens (it reads as 1 for passive ones). The others are sent as 0. Default 0 */
 #define TCP_ENO_PEER_GOPT 1031	    /* int 0..31, read-only: the peer's global suboption; bit 1 = application-aware */
@@ -98,7 +99,7 @@ extern "C" {
 				       that encrypts this connection */
 #define TCP_CRYPT_ACONF 1046	    /* 1..4 identifiers: what to offer in role A; the order does not matter */
 #define TCP_CRYPT_BCONF 1047	    /* 1..4 identifiers: what to choose from in role B, in increasing preference. Both are
-				       for fresh key exchanges: a resumed session keeps its own. ENODATA: not set */
+				       for fresh key exchanges: a resumed session keeps its own. Default: as TCP_ENO_TEPS */
 #define TCP_CRYPT_CACHE_FLUSH 1048  /* int 1, write-only. Before connect(2) or listen(2): these connections resume no
 				       earlier session. On an encrypted connection that the daemon carries: soon nothing
 				       can resume it any more, nor what it has resumed */

@@ -61,6 +61,7 @@ export class Daemon {
   readonly #watch: RulesetWatch;
   readonly #guard: Guard;
   readonly #carried: CarriedConnections;
+  readonly #wishes: Wishes;
   readonly #source: () => Policy;
   readonly #hosts: HostAuthentication;
   readonly #cgroups: NodeJS.Timeout;
@@ -81,6 +82,7 @@ export class Daemon {
     steer: (policy: Policy) => Steering;
     guard: Guard;
     carried: CarriedConnections;
+    wishes: Wishes;
     log: ConnectionLog;
     memory: PathMemory;
     source: () => Policy;
@@ -94,6 +96,7 @@ export class Daemon {
     this.#steer = parts.steer;
     this.#guard = parts.guard;
     this.#carried = parts.carried;
+    this.#wishes = parts.wishes;
     this.log = parts.log;
     this.memory = parts.memory;
     this.#source = parts.source;
@@ -118,6 +121,7 @@ export class Daemon {
     carried.removeLeftovers();
     carried.watchFlushes();
     const wishes = new Wishes(pins ?? defaultPins());
+    wishes.setDefaults(wanted.teps, wanted.ciphers);
     const ipv6 = hasIPv6();
     const hosts = new HostAuthentication(policy, (host, fingerprint) => {
       logger.info({ event: 'first-use', host, fingerprint }, 'a host is new: its key is remembered');
@@ -164,6 +168,7 @@ export class Daemon {
         steer,
         guard,
         carried,
+        wishes,
         log,
         memory,
         source,
@@ -176,6 +181,7 @@ export class Daemon {
       inbound?.close();
       await outbound.close();
       carried.close();
+      wishes.clearDefaults();
       throw error;
     }
   }
@@ -321,5 +327,6 @@ export class Daemon {
     }
     await this.#guard.standDown();
     this.#carried.close();
+    this.#wishes.clearDefaults();
   }
 }

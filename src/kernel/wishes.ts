@@ -5,13 +5,16 @@
 import { TcpcryptError } from '../errors.js';
 import type { Tuple } from './carried.js';
 import { tupleKey } from './carried.js';
-import { lookupElement, openMap } from './libbpf.js';
+import { deleteElement, lookupElement, openMap, updateElement } from './libbpf.js';
 import { close } from './libc.js';
 import { mapPin } from './pins.js';
 import { addressBytes } from './sockaddr.js';
 import { netnsCookie } from './true-peer.js';
 
-/** `struct eno_tuple`, `struct eno_peer_key`, `struct eno_settings` and, in it, `struct eno_wish` (bpf/eno_state.h). */
+/**
+ * `struct eno_tuple`, `struct eno_peer_key`, `struct eno_settings` and, in it, `struct eno_wish`; `struct
+ * eno_defaults` (bpf/eno_state.h).
+ */
 const TUPLE_SIZE = 48;
 const PORT_KEY_SIZE = 32;
 const SETTINGS_SIZE = 264;
@@ -20,6 +23,9 @@ const WISH_SIZE = 36;
 const TEPS = 12;
 const ACONF = 20;
 const BCONF = 28;
+const DEFAULTS_SIZE = 18;
+const MAX_TEPS = 8;
+const MAX_CIPHERS = 4;
 const GLOBAL_B = 1;
 const GLOBAL_A = 2;
 
@@ -46,6 +52,7 @@ export interface Wish {
 export class Wishes {
   readonly #connections: number;
   readonly #listeners: number;
+  readonly #defaults: number;
   readonly #netns = netnsCookie();
 
   /**
@@ -55,6 +62,7 @@ export class Wishes {
   constructor(pins: string) {
     this.#connections = open(pins, 'eno_wishes', TUPLE_SIZE, WISH_SIZE);
     this.#listeners = open(pins, 'eno_ports', PORT_KEY_SIZE, SETTINGS_SIZE);
+    this.#defaults = open(pins, 'eno_defaults', 8, DEFAULTS_SIZE);
   }
 
   /** Of an application whose SYN is held. */
@@ -73,9 +81,33 @@ export class Wishes {
     return undefined;
   }
 
+  /** What applications of this network namespace read where they have set nothing; most preferred first. */
+  setDefaults(teps: readonly number[], ciphers: readonly number[]): void {
+    const value = Buffer.alloc(DEFAULTS_SIZE);
+    const [listedTeps, listedCiphers] = [teps.slice(0, MAX_TEPS), ciphers.slice(0, MAX_CIPHERS)];
+    value.writeUInt8(listedTeps.length, 0);
+    value.writeUInt8(listedCiphers.length * 2, 1);
+    value.set([...listedTeps].reverse(), 2);
+    listedCiphers.reverse().forEach((id, i) => {
+      value.writeUInt16BE(id, 2 + MAX_TEPS + 2 * i);
+    });
+    updateElement(this.#defaults, this.#namespaceKey, value);
+  }
+
+  clearDefaults(): void {
+    deleteElement(this.#defaults, this.#namespaceKey);
+  }
+
+  get #namespaceKey(): Buffer {
+    const key = Buffer.alloc(8);
+    key.writeBigUInt64LE(this.#netns);
+    return key;
+  }
+
   close(): void {
     close(this.#connections);
     close(this.#listeners);
+    close(this.#defaults);
   }
 }
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { TCP_CRYPT, TCP_ENO } from '#src/kernel/eno-socket.js';
 import { call, type Exchange, int, type Settings, serve } from './support/options.js';
-import { Pair, skip } from './support/pair.js';
+import { Pair, python, skip } from './support/pair.js';
 
 const { ENABLED, TEPS, SELF_GOPT, AA_MANDATORY, TEP_MANDATORY } = TCP_ENO;
 const { ACONF, BCONF, CACHE_FLUSH } = TCP_CRYPT;
@@ -56,6 +56,27 @@ describe('wishes of programs behind the daemon', { skip }, () => {
     assertPlain(await exchange([], [[AA_MANDATORY, 1]]));
     assertEncrypted(await exchange([[AA_MANDATORY, 1]], [[SELF_GOPT, AWARE]]));
     assertEncrypted(await exchange([[SELF_GOPT, AWARE]], [[AA_MANDATORY, 1]]));
+  });
+
+  test('what was not set reads as what the daemon was told, in increasing preference', async () => {
+    const read = async (): Promise<string> => {
+      const { stdout } = await pair.alice.run(
+        ...python(`
+import socket
+s = socket.socket()
+for option in (1029, 1046, 1047):
+    try: print(s.getsockopt(socket.IPPROTO_TCP, option, 64).hex())
+    except OSError as error: print(error.errno)`),
+      );
+      return `${stdout}`.trim().replaceAll('\n', ' ');
+    };
+    assert.equal(await read(), '212423 001000020001 001000020001');
+    await pair.onAlice?.stop();
+    assert.equal(await read(), '61 61 61'); // ENODATA
+    pair.onAlice = await pair.daemon(pair.alice, ['--tep', 'p256']);
+    assert.match(await read(), /^21 /);
+    await pair.onAlice.stop();
+    pair.onAlice = await pair.daemon(pair.alice);
   });
 
   test('TEPs, in increasing preference of the server; none in common: plain', async () => {

@@ -46,6 +46,7 @@ test('down is the exact inverse of up, and both say so when there is nothing to 
   assert.equal(up(place).action, 'loaded');
   assert.deepEqual(readdirSync(place.pins).sort(), [
     'eno_carried',
+    'eno_defaults',
     'eno_flushes',
     'eno_install',
     'eno_listeners',
@@ -173,7 +174,7 @@ test('up repairs an installation that lacks a link or a map', () => {
     up(place);
     rmSync(join(place.pins, missing));
     assert.equal(up(place).action, 'replaced', missing);
-    assert.equal(readdirSync(place.pins).length, 15);
+    assert.equal(readdirSync(place.pins).length, 16);
   }
   down(place);
   assert.deepEqual(traces(), before);
@@ -266,7 +267,7 @@ test('up mounts the BPF file system where there is none, and down unmounts it', 
   const [upReport = '', pins, downReport = '', mounts] = stdout.trim().split('\n');
   assert.match(stderr, /^The kernel part is up: .*\n$/); // again, after an "up" that was killed
   assert.equal(JSON.parse(upReport).mountedBpffs, true);
-  assert.equal(pins, '15');
+  assert.equal(pins, '16');
   assert.deepEqual(JSON.parse(downReport), {
     action: 'removed',
     pins: '/sys/fs/bpf/tcpcrypt/v1',

@@ -5,8 +5,8 @@ import { test } from 'node:test';
 import { shell } from './lab.js';
 
 test('groff has nothing to complain about', () => {
-  assert.equal(shell('groff -man -ww -z man/tcp_eno.7 2>&1'), '');
-  assert.match(shell('groff -man -Tascii man/tcp_eno.7'), /TCP_ENO_SESSID/);
+  assert.equal(shell('groff -t -man -ww -z man/tcp_eno.7 2>&1'), '');
+  assert.match(shell('groff -t -man -Tascii man/tcp_eno.7'), /TCP_ENO_SESSID/);
 });
 
 test('it describes every socket option of the header', () => {
