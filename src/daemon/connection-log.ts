@@ -23,10 +23,12 @@ export type Counter =
   | 'outboundUnwanted'
   /** Released at once: too many SYNs are held already. */
   | 'outboundShed'
+  /** Released at once: nobody can stand in for it (far-socket.ts). */
+  | 'outboundNotRelayable'
   | 'outboundUnreachable'
   /** The policy is `private`, or the application wishes no plain connection: the far host, or a box on the path, does not encrypt. */
   | 'outboundRefused'
-  /** The far side answered, but the application was gone. */
+  /** The application was gone before the far side answered, or before it was told. */
   | 'outboundAbandoned'
   /** Carried, but the application cannot ask for its session ID: the kernel part has gone, or is out of memory. */
   | 'unpublished'

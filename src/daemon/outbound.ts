@@ -17,11 +17,11 @@
 import type { Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
-import * as libc from '../kernel/libc.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
 import { MARK } from '../kernel/packet-marks.js';
-import { readSegment } from '../kernel/segment.js';
+import { readSegment, type Segment } from '../kernel/segment.js';
+import { SockDiag } from '../kernel/sock-diag.js';
 import type { Wishes } from '../kernel/wishes.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
@@ -29,6 +29,7 @@ import { reset } from '../socket/transport.js';
 import { type Capacity, isOutOfFiles } from './capacity.js';
 import type { ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
+import { isPrivileged, prepareFarSocket, relayable } from './far-socket.js';
 import { heed } from './heed.js';
 import type { HostAuthentication } from './host-authentication.js';
 import type { PathMemory, PathResult } from './path-memory.js';
@@ -36,8 +37,6 @@ import { Publisher } from './publisher.js';
 import { type Ending, Relay } from './relay.js';
 import { TransparentListener } from './transparent.js';
 
-/** Milliseconds in which the application's released SYN must arrive at the relay port. */
-export const ARRIVAL_TIMEOUT = 5_000;
 /**
  * Milliseconds. A key exchange that takes longer is a failed one if the application loses its patience; where that
  * is to be expected, as other hosts of the network failed so, ours ends then as well.
@@ -45,6 +44,11 @@ export const ARRIVAL_TIMEOUT = 5_000;
 export const SLOW_KEY_EXCHANGE = 5_000;
 /** The most that the kernel part knows: more than a connection has SYNs. */
 const MAX_SYN_TRIES = 255;
+/** Milliseconds in which the application's released SYN must arrive at the relay port; longer only on a machine in need. */
+export const ARRIVAL_TIMEOUT = 60_000;
+
+/** Milliseconds between two looks whether an application still waits. */
+const LOOK = 2_000;
 
 /** One application connection between its SYN and its arrival at the relay port. */
 interface Expected {
@@ -60,7 +64,10 @@ interface Expected {
   /** Once the far host has answered, and the SYN is released. */
   relay?: Relay | 'reset';
   attempt?: TcpSocket;
-  timer?: NodeJS.Timeout;
+  readonly syn: Segment;
+  /** Looks every now and then whether the application is still there: it need not say when it has lost its patience. */
+  watch?: NodeJS.Timeout;
+  givenUp?: boolean;
 }
 
 /** ECONNREFUSED, in contrast, is the answer to a SYN. */
@@ -117,6 +124,7 @@ export class Outbound {
   /** What is asked for under `private`: the option stays on every SYN. */
   readonly #private: Encryption;
   readonly #queue: NfQueue;
+  readonly #diag = new SockDiag();
   readonly #listener: TransparentListener;
   /** By {@link keyOf}. */
   readonly #expected = new Map<string, Expected>();
@@ -179,6 +187,7 @@ export class Outbound {
       if (expected.relay !== 'reset') expected.relay?.abort();
       this.#forget(expected);
     }
+    this.#diag.close();
   }
 
   #held({ id, mark, segment }: HeldSegment): void {
@@ -208,6 +217,11 @@ export class Outbound {
       this.#queue.accept(id);
       return;
     }
+    if (!relayable(syn) || this.#diag.finds(syn) === false) {
+      log.count('outboundNotRelayable');
+      this.#accept(id, mark, mayBePlain ? 0 : MARK.REFUSE);
+      return;
+    }
     const key = keyOf(source, destination);
     const earlier = this.#expected.get(key);
     if (earlier !== undefined) {
@@ -230,26 +244,30 @@ export class Outbound {
       key,
       source,
       destination,
+      syn,
       encryption: mayBePlain ? expecting(suspicion, encryption) : encryption,
       teaches: wish === undefined && encryption.auth === undefined,
       asked,
     };
     this.#expected.set(key, expected);
+    this.#watch(expected, () => {
+      expected.givenUp = true;
+      expected.attempt?.destroy();
+    });
     try {
       expected.attempt = dial(
         {
           host: destination.address,
           port: destination.port,
           family: familyOf(destination.address),
-          localAddress: source.address,
-          prepare: (fd) => {
-            libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET);
-            libc.setsockopt(fd, libc.SOL_IP, libc.IP_BIND_ADDRESS_NO_PORT, 1);
-          },
+          // A privileged port is bound by prepareFarSocket, and its address with it.
+          ...(isPrivileged(source.port) ? {} : { localAddress: source.address }),
+          prepare: (fd) => prepareFarSocket(fd, syn),
         },
         expected.encryption,
         (error, far) => {
-          if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
+          if (far === undefined && expected.givenUp) this.#givenUp(expected, id);
+          else if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
           else if (far === undefined) this.#unreachable(expected, id, mark, error);
           else this.#answered(expected, id, mark, far);
         },
@@ -262,6 +280,22 @@ export class Outbound {
   #privateTo({ address, port }: Endpoint, localPort: number): Encryption {
     const auth = this.#options.hosts.of('outbound', { remote: address, port, localPort });
     return auth === undefined ? this.#private : { ...this.#private, aware: true, auth };
+  }
+
+  /** Calls `gone` when the application's socket is, or, from `deadline` on, in any case. */
+  #watch(expected: Expected, gone: () => void, deadline = Number.POSITIVE_INFINITY): void {
+    clearInterval(expected.watch);
+    expected.watch = setInterval(() => {
+      if (this.#diag.finds(expected.syn) !== false && Date.now() < deadline) return;
+      clearInterval(expected.watch);
+      gone();
+    }, LOOK);
+  }
+
+  #givenUp(expected: Expected, id: number): void {
+    this.#options.log.count('outboundAbandoned');
+    this.#forget(expected);
+    this.#queue.drop(id);
   }
 
   /** The far host answered: the application may come. */
@@ -304,18 +338,19 @@ export class Outbound {
     if (encryption.mode === 'required') entry.policy = 'private';
     this.#relays.add(relay);
     expected.relay = relay;
-    expected.timer = setTimeout(() => {
+    const abandon = (): void => {
       this.#forget(expected);
       log.count('outboundAbandoned');
       relay.abort();
-    }, ARRIVAL_TIMEOUT);
+    };
+    this.#watch(expected, abandon, Date.now() + ARRIVAL_TIMEOUT);
     this.#accept(id, mark, MARK.REDIRECT);
   }
 
   /** The far host accepted, and reset before we looked: so shall the application find it, without a second attempt. */
   #reset(expected: Expected, id: number, mark: number): void {
     expected.relay = 'reset';
-    expected.timer = setTimeout(() => this.#forget(expected), ARRIVAL_TIMEOUT);
+    this.#watch(expected, () => this.#forget(expected), Date.now() + ARRIVAL_TIMEOUT);
     this.#accept(id, mark, MARK.REDIRECT);
   }
 
@@ -384,7 +419,7 @@ export class Outbound {
   }
 
   #forget(expected: Expected): void {
-    clearTimeout(expected.timer);
+    clearInterval(expected.watch);
     this.#expected.delete(expected.key);
   }
 }

@@ -1,18 +1,24 @@
 /**
  * Passes one connection on: application ↔ daemon (plain, on this machine) and daemon ↔ far host (a channel).
  * Per direction bytes, end of file (FINp ↔ FIN) and reset (RST ↔ RST) arrive as what they were; each side is
- * read only as fast as the other one writes, so memory is bounded by two socket buffers.
+ * read only as fast as the other one writes, so memory is bounded by two socket buffers. A reset does not overtake what
+ * was sent before it.
  *
  * Both sides are reset when this process is killed: an end of file, or a hole through which the application's
  * next bytes could reach the wire in plaintext, would be worse.
  */
 import type { Socket as TcpSocket } from 'node:net';
+import { bytesNotSent } from '../kernel/libc.js';
 import { Channel, type ChannelHandlers } from '../socket/channel.js';
 import type { Dialled } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { receive } from '../socket/receive.js';
 import { sendLent } from '../socket/send.js';
-import { errorAtEnd, reset, resetUnlessEnded } from '../socket/transport.js';
+import { descriptorOf, errorAtEnd, reset, resetUnlessEnded } from '../socket/transport.js';
+
+/** Tuned by us: milliseconds that a reset waits for a peer which does not read, and between two looks. */
+const RESET_PATIENCE = 2_000;
+const RESET_LOOK = 5;
 
 /** How a relayed connection ended. */
 export type Ending =
@@ -92,7 +98,7 @@ export class Relay {
     if (this.#ready) this.#flow(local);
   }
 
-  /** Resets both sides. */
+  /** Resets both sides at once. */
   abort(error?: Error): void {
     this.#finish(error === undefined ? { how: 'reset', by: 'local' } : { how: 'error', error });
     this.channel.abort(error);
@@ -116,26 +122,32 @@ export class Relay {
   }
 
   #handleLocalEnd(local: TcpSocket): void {
-    if (errorAtEnd(local) !== undefined) this.#localFailed();
+    if (errorAtEnd(local) !== undefined) this.#localFailed(local);
     else if (this.#ready) this.channel.end();
     else this.#localEnded = true;
   }
 
   #handleLocalClosed(local: TcpSocket): void {
     this.#localClosed = true;
-    if (!(local.readableEnded && local.writableFinished)) this.#localFailed();
+    if (!(local.readableEnded && local.writableFinished)) this.#localFailed(local);
     else if (this.#farClosed) this.#finish({ how: 'end' });
   }
 
-  #localFailed(): void {
-    if (!this.#over) this.abort();
+  #localFailed(local: TcpSocket): void {
+    if (this.#over) return;
+    reset(local);
+    this.#finish({ how: 'reset', by: 'local' });
+    this.channel.pause();
+    onceSent(this.channel.transport, () => this.channel.abort());
   }
 
   #handleFarClosed(error: Error | undefined): void {
     this.#farClosed = true;
     if (error !== undefined) {
       this.#finish(isReset(error) ? { how: 'reset', by: 'far' } : { how: 'error', error });
-      if (this.#local !== undefined) reset(this.#local);
+      const local = this.#local;
+      local?.pause();
+      if (local !== undefined) onceSent(local, () => reset(local));
     } else if (this.#localClosed) this.#finish({ how: 'end' });
   }
 
@@ -144,6 +156,18 @@ export class Relay {
     this.#over = true;
     this.#observer.onEnd(this, ending);
   }
+}
+
+/** Calls back when all that was written to `transport` is on its way, or cannot be. */
+function onceSent(transport: TcpSocket, then: () => void): void {
+  const deadline = Date.now() + RESET_PATIENCE;
+  const look = (): void => {
+    const pending =
+      !transport.destroyed && (transport.writableLength > 0 || bytesNotSent(descriptorOf(transport)) > 0);
+    if (pending && Date.now() < deadline) setTimeout(look, RESET_LOOK);
+    else then();
+  };
+  look();
 }
 
 const isReset = (error: Error): boolean =>

@@ -116,7 +116,8 @@ function freePort(ipv6: boolean): { readonly port: number; readonly places: numb
 function boundSocket(family: 4 | 6, port: number, offer?: EnoOffer): number {
   const fd = transparentSocket(family, offer);
   try {
-    // Two sockets may have the port as long as one of them at most listens.
+    // Two sockets may have the port as long as one of them at most listens. And what is accepted takes up the port it was
+    // meant for: a server there must be able to start again.
     libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
     // What is accepted inherits it: if the process has no descriptor for it, it is reset, and not ended in order.
     libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, NO_LINGER);
@@ -129,7 +130,7 @@ function boundSocket(family: 4 | 6, port: number, offer?: EnoOffer): number {
   }
 }
 
-/** A socket that may use any address as its own. The caller owns the descriptor. */
+/** A socket that may use any address as its own, and so may what it accepts. The caller owns the descriptor. */
 export function transparentSocket(family: 4 | 6, offer?: EnoOffer): number {
   const type = libc.SOCK_STREAM | libc.SOCK_NONBLOCK | libc.SOCK_CLOEXEC;
   const fd =
@@ -139,6 +140,8 @@ export function transparentSocket(family: 4 | 6, offer?: EnoOffer): number {
   try {
     if (family === 4) libc.setsockopt(fd, libc.SOL_IP, libc.IP_TRANSPARENT, 1);
     else libc.setsockopt(fd, libc.SOL_IPV6, libc.IPV6_TRANSPARENT, 1);
+    // Urgent data of the application's or the server's stays in the stream, where it stood, instead of being lost.
+    libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_OOBINLINE, 1);
     return fd;
   } catch (error) {
     libc.close(fd);

@@ -14,7 +14,8 @@ export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
-/** linux/netlink.h: the protocol number under AF_NETLINK. */
+/** linux/netlink.h: protocol numbers under AF_NETLINK. */
+export const NETLINK_SOCK_DIAG = 4;
 export const NETLINK_NETFILTER = 12;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
@@ -27,17 +28,22 @@ export const SOL_SOCKET = 1;
 export const IPPROTO_TCP = 6;
 export const SOL_IPV6 = 41;
 export const SO_REUSEADDR = 2;
-export const SO_OOBINLINE = 10;
 export const SO_ERROR = 4;
 export const SO_RCVBUF = 8;
+export const SO_KEEPALIVE = 9;
+export const SO_OOBINLINE = 10;
 export const SO_LINGER = 13;
 export const SO_REUSEPORT = 15;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
 export const SO_PROTOCOL = 38;
 export const SO_NETNS_COOKIE = 71;
+export const IP_TOS = 1;
+export const IP_TTL = 2;
 export const IP_TRANSPARENT = 19;
 export const IP_BIND_ADDRESS_NO_PORT = 24;
+export const IPV6_UNICAST_HOPS = 16;
+export const IPV6_TCLASS = 67;
 export const IPV6_TRANSPARENT = 75;
 export const IPV6_V6ONLY = 26;
 export const TCP_FASTOPEN = 23;
@@ -79,6 +85,7 @@ const c = {
   poll: libc.func('int poll(void *, uint64_t, int)'),
   eventfd: libc.func('int eventfd(unsigned int, int)'),
   flock: libc.func('int flock(int, int)'),
+  ioctl: libc.func('int ioctl(int, unsigned long, void *)'),
   write: libc.func('int64_t write(int, const void *, size_t)'),
   getrlimit: libc.func('int getrlimit(int, void *)'),
   prctl: libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)'),
@@ -185,6 +192,13 @@ export const trySend = (fd: number, datagram: Uint8Array): number =>
 export const trySendSome = (fd: number, bytes: Uint8Array, flags: number): number => {
   const n = Number(c.send(fd, bytes, bytes.length, flags));
   return n < 0 ? -koffi.errno() : n;
+};
+
+/** `ioctl(2)` SIOCOUTQNSD: how many bytes of a TCP socket have not left for the peer yet; 0 also when it is closed. */
+export const bytesNotSent = (fd: number): number => {
+  const SIOCOUTQNSD = 0x894b;
+  const value = int32(0);
+  return c.ioctl(fd, SIOCOUTQNSD, value) < 0 ? 0 : value.readInt32LE(0);
 };
 
 /** `eventfd(2)`: a descriptor that {@link wake} makes readable, to end a {@link waitReadable}. */

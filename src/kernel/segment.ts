@@ -5,6 +5,10 @@ export interface Segment {
   readonly family: 'ipv4' | 'ipv6';
   readonly source: string;
   readonly destination: string;
+  /** DSCP and ECN: the TOS byte of IPv4, the traffic class of IPv6. */
+  readonly trafficClass: number;
+  /** TTL, or hop limit. */
+  readonly hops: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
   /** Equal in a SYN and its retransmissions. */
@@ -57,6 +61,8 @@ export function readSegment(packet: Uint8Array): Segment | undefined {
     family: ip.family,
     source: ip.source,
     destination: ip.destination,
+    trafficClass: ip.trafficClass,
+    hops: ip.hops,
     sourcePort: tcp.readUInt16BE(0),
     destinationPort: tcp.readUInt16BE(2),
     sequence: tcp.readUInt32BE(4),
@@ -71,10 +77,29 @@ export function readSegment(packet: Uint8Array): Segment | undefined {
   };
 }
 
+/** The contents, without kind and length, of the first TCP option of that kind; a broken list ends where it breaks. */
+export function findOption({ options }: Segment, kind: number): Uint8Array | undefined {
+  const END_OF_OPTIONS = 0;
+  const NO_OPERATION = 1;
+  for (let at = 0; at < options.length && options[at] !== END_OF_OPTIONS; ) {
+    if (options[at] === NO_OPERATION) {
+      at += 1;
+      continue;
+    }
+    const length = options[at + 1];
+    if (length === undefined || length < 2 || at + length > options.length) return undefined;
+    if (options[at] === kind) return options.subarray(at + 2, at + length);
+    at += length;
+  }
+  return undefined;
+}
+
 interface IpHeader {
   readonly family: 'ipv4' | 'ipv6';
   readonly source: string;
   readonly destination: string;
+  readonly trafficClass: number;
+  readonly hops: number;
   /** Up to the TCP header, extension headers included. */
   readonly headerLength: number;
   /** Of the whole packet as the IP header states it. */
@@ -92,6 +117,8 @@ function readIPv4(packet: Buffer): IpHeader | undefined {
     family: 'ipv4',
     source: packet.subarray(12, 16).join('.'),
     destination: packet.subarray(16, 20).join('.'),
+    trafficClass: packet.readUInt8(1),
+    hops: packet.readUInt8(8),
     headerLength,
     totalLength: packet.readUInt16BE(2),
   };
@@ -111,6 +138,8 @@ function readIPv6(packet: Buffer): IpHeader | undefined {
     family: 'ipv6',
     source: addressText(packet.subarray(8, 24)),
     destination: addressText(packet.subarray(24, 40)),
+    trafficClass: (packet.readUInt16BE(0) >> 4) & 0xff,
+    hops: packet.readUInt8(7),
     headerLength,
     totalLength: IPV6_HEADER_LENGTH + packet.readUInt16BE(4),
   };

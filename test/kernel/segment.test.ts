@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { readSegment } from '#src/kernel/segment.js';
+import { findOption, readSegment } from '#src/kernel/segment.js';
 import { addressBytes } from '#src/kernel/sockaddr.js';
 
 const SYN_ECN = 0x02 | 0x40 | 0x80;
@@ -24,6 +24,8 @@ function ipv4(
 ): Buffer {
   const header = Buffer.alloc(20);
   header.writeUInt8(0x45, 0);
+  header.writeUInt8(0xb8, 1);
+  header.writeUInt8(33, 8);
   header.writeUInt16BE(totalLength, 2);
   header.writeUInt16BE(fragment, 6);
   header.writeUInt8(protocol, 9);
@@ -34,7 +36,8 @@ function ipv4(
 
 function ipv6(body: Buffer, nextHeader = 6, payloadLength = body.length): Buffer {
   const header = Buffer.alloc(40);
-  header.writeUInt8(0x60, 0);
+  header.writeUInt16BE(0x6b80, 0);
+  header.writeUInt8(33, 7);
   header.writeUInt16BE(payloadLength, 4);
   header.writeUInt8(nextHeader, 6);
   header.set(addressBytes('2001:db8::1'), 8);
@@ -49,6 +52,8 @@ test('IPv4: addresses, ports, flags and options; an ECN SYN is a SYN', () => {
     family: 'ipv4',
     source: '192.0.2.1',
     destination: '198.51.100.7',
+    trafficClass: 0xb8,
+    hops: 33,
     sourcePort: 4660,
     destinationPort: 80,
     sequence: 0xfedcba98,
@@ -64,9 +69,24 @@ test('IPv6: also behind extension headers', () => {
     const segment = readSegment(packet);
     assert.equal(segment?.source, '2001:db8::1');
     assert.equal(segment.destination, '2001:db8::2');
+    assert.deepEqual([segment.trafficClass, segment.hops], [0xb8, 33]);
     assert.deepEqual(segment.flags, { syn: true, ack: true, rst: false, fin: false });
     assert.equal(segment.payloadLength, 0);
   }
+});
+
+test('an option is found by its kind; a list that is broken ends where it breaks', () => {
+  const find = (options: number[], kind: number) => {
+    const segment = readSegment(ipv4(tcp(SYN_ECN, options)));
+    const found = segment && findOption(segment, kind);
+    return found && [...found];
+  };
+  assert.deepEqual(find([1, 2, 4, 5, 180, 19, 2, 0], 19), []);
+  assert.deepEqual(find([2, 4, 5, 180, 30, 4, 0x10, 0], 30), [0x10, 0]);
+  assert.equal(find([2, 4, 5, 180], 30), undefined);
+  assert.equal(find([0, 30, 2, 0], 30), undefined, 'after the end of the list');
+  assert.equal(find([30, 9, 1, 1], 30), undefined, 'longer than the list');
+  assert.equal(find([2, 1, 30, 2], 30), undefined, 'behind one that is too short');
 });
 
 test('data that was not captured counts by the IP header', () => {

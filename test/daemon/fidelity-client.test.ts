@@ -1,0 +1,3 @@
+import { matrix } from './support/matrix-test.js';
+
+matrix('the client only');
