@@ -61,7 +61,10 @@ export class Relay {
       },
       onEnd: () => {
         if (this.#local === undefined) this.#earlyEnd = true;
-        else this.#local.end();
+        else {
+          this.#local.end();
+          this.channel.resume(); // a stream that has been ended has no 'drain', and there is the peer's FIN to read
+        }
       },
       onDrain: () => {
         if (this.#ready) this.#local?.resume();

@@ -356,7 +356,7 @@ class End:
         return 'all' if count == sent else '%d bytes of %d' % (count, sent)
     def write_until_error(self):
         try:
-            for _ in range(500):
+            for _ in range(100 * PATIENCE):
                 self.socket.send(pattern(1000))
                 time.sleep(0.01)
             return 'no error'
