@@ -24,8 +24,23 @@ install -d "$root/DEBIAN" "$library" "$document" "$root/usr/bin" "$root/usr/incl
 cp -r dist package.json "$library"
 # What only developers look at.
 find "$library/dist" \( -name '*.map' -o -name '*.tsbuildinfo' \) -delete
-# Every package that is needed to run, as npm has resolved them.
-npm ls --omit=dev --all --parseable 2>/dev/null | sed -n "s#^$PWD/##p" | grep '^node_modules/' | sort | while read -r path; do
+# Every package that is needed to run, as the lock file has it and as far as it is for this platform.
+node -e '
+  const { packages } = require("./package-lock.json");
+  const found = new Set();
+  const visit = (from) => {
+    const { dependencies, optionalDependencies } = packages[from];
+    for (const name of Object.keys({ ...dependencies, ...optionalDependencies })) {
+      const nested = `${from}/node_modules/${name}`;
+      const path = packages[nested] ? nested : `node_modules/${name}`;
+      if (!packages[path] || found.has(path) || !require("fs").existsSync(path)) continue;
+      found.add(path);
+      visit(path);
+    }
+  };
+  visit("");
+  for (const path of [...found].sort()) console.log(path);
+' | while read -r path; do
   case $path in */node_modules/*) continue ;; esac # comes along with its parent
   install -d "$library/$(dirname "$path")"
   cp -r "$path" "$library/$path"

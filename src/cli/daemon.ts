@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { pino } from 'pino';
 import { MAX_CONNECTIONS, MAX_HELD } from '../daemon/capacity.js';
 import { Control } from '../daemon/control/control.js';
-import { type MetricsPlace, metricsPlace } from '../daemon/control/metrics.js';
+import { type MetricsPlace, metricsPlace } from '../daemon/control/metrics-place.js';
 import { defaultControlPath, openControlSocket, removeSocketScript } from '../daemon/control/place.js';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
 import { checkKnownHosts, makeKnownHostsDirectory } from '../daemon/known-hosts-file.js';

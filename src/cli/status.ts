@@ -54,6 +54,7 @@ function text(status: Status): string {
       `${now.encrypted} encrypted, ${now.plain} plain, ${now.handshake} in the key exchange ` +
         `(${now.outbound} outbound, ${now.inbound} inbound)`,
     ],
+    ['policy', status.policy],
     ['held SYNs', `${status.heldSyns}`],
     ['path memory', `${status.rememberedDestinations} destinations`],
     ...(['outbound', 'inbound'] as const).map((way) => [
@@ -66,12 +67,15 @@ function text(status: Status): string {
     list('counters', status.counters),
     list('plain, because of', status.fallbacks),
     list('failed, because of', status.failures),
+    list('refused by the rules', status.refused ?? {}),
     list('not taken, because of the limit', status.shed),
   ];
   return [table(rows), ...lists.filter(Boolean)].join('\n\n');
 }
 
 function list(title: string, counts: Readonly<Record<string, number>>): string {
-  const rows = Object.entries(counts).map(([name, count]) => [`  ${name}`, `${count}`]);
+  const rows = Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => [`  ${name}`, `${count}`]);
   return rows.length === 0 ? '' : `${title}\n${table(rows)}`;
 }

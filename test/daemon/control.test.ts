@@ -171,6 +171,9 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     await daemon.line(({ event }) => event === 'reloaded');
     const blocked = await frank.run('nc', ['-N', pair.bob.address4, '7']);
     assert.equal(blocked.code, 1);
+    const now = await status(frank);
+    assert.equal(now.policy, file);
+    assert.ok((now.refused?.blocked_outbound ?? 0) > 0);
     assert.match(frank.enter('nft', ['list', 'table', 'inet', 'tcpcrypt_policy']), /tcp dport 7 /);
     writeFileSync(file, 'default = "sometimes"\n');
     const refused = await tcpcrypt(frank, 'reload');

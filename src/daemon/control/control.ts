@@ -2,7 +2,7 @@
 import type { Server } from 'node:http';
 import type { Daemon } from '../daemon.js';
 import type { Policy } from '../policy/policy.js';
-import { type MetricsPlace, serveMetrics } from './metrics.js';
+import type { MetricsPlace } from './metrics-place.js';
 import { connectionStatus, statusOf } from './report.js';
 import { ControlServer } from './server.js';
 
@@ -33,7 +33,7 @@ export class Control {
       },
     });
     try {
-      return new Control(server, metrics && (await serveMetrics(daemon, metrics)));
+      return new Control(server, metrics && (await serve(daemon, metrics)));
     } catch (error) {
       server.close();
       throw error;
@@ -45,6 +45,12 @@ export class Control {
     this.#metrics?.close();
     this.#metrics?.closeAllConnections();
   }
+}
+
+/** Loads what it takes only where somebody wants it. */
+async function serve(daemon: Daemon, place: MetricsPlace): Promise<Server> {
+  const { serveMetrics } = await import('./metrics.js');
+  return serveMetrics(daemon, place);
 }
 
 function* map<T, U>(items: Iterable<T>, to: (item: T) => U): Iterable<U> {

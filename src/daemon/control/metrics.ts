@@ -1,11 +1,11 @@
 /** The daemon's figures for Prometheus: `GET /metrics` on a port of the loopback interface, or a Unix socket. */
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import { isIP } from 'node:net';
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { TcpcryptError } from '../../errors.js';
 import type { Direction } from '../connection-log.js';
 import type { Daemon } from '../daemon.js';
+import type { MetricsPlace } from './metrics-place.js';
 import { openControlSocket } from './place.js';
 import { census } from './report.js';
 
@@ -13,25 +13,6 @@ const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 const CLIENTS_LIMIT = 16;
 /** How long a request may take to come in (ms). */
 const REQUEST_TIMEOUT = 10_000;
-
-export type MetricsPlace = { readonly host: string; readonly port: number } | { readonly path: string };
-
-/**
- * "127.0.0.1:9569", "[::1]:9569", or the path of a socket.
- * @throws ERR_TCPCRYPT_ARGUMENT: what is shown there is not for other hosts
- */
-export function metricsPlace(text: string): MetricsPlace {
-  if (text.startsWith('/')) return { path: text };
-  const [, v6, v4, digits] = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
-  const host = v6 ?? v4 ?? '';
-  const port = Number(digits);
-  const loopback = isIP(host) === 6 ? host === '::1' : isIP(host) === 4 && host.startsWith('127.');
-  if (!loopback || port > 0xffff)
-    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
-      detail: `metrics: a loopback address with a port (127.0.0.1:9569), or the path of a socket: ${text}`,
-    });
-  return { host, port };
-}
 
 /** @throws ERR_TCPCRYPT_SYSTEM when the place is taken */
 export async function serveMetrics(daemon: Daemon, place: MetricsPlace): Promise<Server> {

@@ -40,6 +40,8 @@ export interface Status {
   /** ISO 8601. */
   readonly since: string;
   readonly seconds: number;
+  /** The file, or 'built-in'. */
+  readonly policy: string;
   readonly connections: {
     readonly outbound: number;
     readonly inbound: number;
@@ -57,6 +59,8 @@ export interface Status {
   /** Why connections stayed plain, and why they failed: how often, by error code. */
   readonly fallbacks: Readonly<Record<string, number>>;
   readonly failures: Readonly<Record<string, number>>;
+  /** SYNs that the policy's rules in the kernel have refused; without it, they cannot be asked now. */
+  readonly refused?: Readonly<Record<string, number>>;
   /** Not taken, or given up: how often, by the limit that was reached. */
   readonly shed: Readonly<Record<string, number>>;
 }

@@ -15,6 +15,7 @@ export function statusOf(daemon: Daemon): Status {
     pid: process.pid,
     since: daemon.since.toISOString(),
     seconds: seconds(daemon.since.getTime()),
+    policy: daemon.policy.source,
     connections: census(log.connections),
     heldSyns: daemon.held,
     rememberedDestinations: memory.size,
@@ -24,6 +25,7 @@ export function statusOf(daemon: Daemon): Status {
     counters: log.counters,
     fallbacks: log.fallbacks.counts,
     failures: log.failures.counts,
+    ...refused(daemon),
     shed: log.shedding.counts.counts,
   };
 }
@@ -73,6 +75,14 @@ export function connectionStatus(entry: ConnectionEntry): ConnectionStatus {
 }
 
 const seconds = (since: number): number => Math.max(0, Math.round((Date.now() - since) / 1000));
+
+function refused(daemon: Daemon): Pick<Status, 'refused'> {
+  try {
+    return { refused: daemon.refused };
+  } catch {
+    return {}; // the rules are gone, or no tool can be run
+  }
+}
 
 function openFiles(): number | null {
   try {
