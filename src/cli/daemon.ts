@@ -16,6 +16,7 @@ import { TcpcryptError } from '../errors.js';
 import { Guard } from '../kernel/guard.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { addNegotiationFlags, type NegotiationFlags, negotiationOptions } from './encryption-flags.js';
+import { logDestination } from './log-destination.js';
 
 interface Flags extends NegotiationFlags {
   readonly queue: number;
@@ -81,7 +82,10 @@ but for what the policy says is "private" or "block". After a kill -9 that is re
 
 async function run(flags: Flags): Promise<void> {
   const policy = policySource(flags.policy);
-  const logger = pino({ level: flags.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+  const logger = pino(
+    { level: flags.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    logDestination(),
+  );
   let stopping = false;
   let daemon: Daemon | undefined;
   let control: Control | undefined;
