@@ -1,6 +1,6 @@
 /**
- * HMAC-SHA256: one call of OpenSSL's HMAC() where that can be had (1.4 µs), else node:crypto (3.3 µs), which is
- * also its twin. Every derivation of the key schedule is one.
+ * HMAC-SHA256 (RFC 2104) of two hashes by OpenSSL's SHA-256, which unlike its HMAC() looks nothing up (0.8 µs instead of 1.6), where that
+ * can be had; else node:crypto (3.3 µs), which is also its twin. Every derivation of the key schedule is one.
  */
 import { createHmac } from 'node:crypto';
 import { openSsl } from './openssl.js';
@@ -16,9 +16,12 @@ export const nodeHmac: Hmac = (key, parts) => {
   return hmac.digest();
 };
 
-/** Room for key and data; what is longer goes the other way. */
-const KEY_ROOM = 64;
+/** What SHA-256 works on; keys up to this size are used as they are (RFC 2104 §2). */
+const BLOCK = 64;
+/** Room for data; what is longer goes the other way. */
 const DATA_ROOM = 1024;
+/** SHA256_CTX has 112 bytes. */
+const STATE_ROOM = 128;
 
 /** The fast implementation; undefined where this process has none. */
 export const fastHmac: Hmac | undefined = tested();
@@ -29,27 +32,40 @@ function make(): Hmac | undefined {
   const functions = openSsl();
   if (functions === undefined) return undefined;
   // Secrets pass through: erased after each use. Its address is known, as it does not move.
-  const memory = new Uint8Array(KEY_ROOM + DATA_ROOM + HASH_LENGTH);
-  const keyAt = functions.addressOf(memory);
-  const dataAt = keyAt + KEY_ROOM;
-  const hashAt = dataAt + DATA_ROOM;
-  const hash = memory.subarray(KEY_ROOM + DATA_ROOM);
-  const sha256 = functions.sha256();
+  //   state | key ^ ipad | data | key ^ opad | inner hash | hash
+  const INNER = STATE_ROOM;
+  const DATA = INNER + BLOCK;
+  const OUTER = DATA + DATA_ROOM;
+  const HASH = OUTER + BLOCK + HASH_LENGTH;
+  const memory = new Uint8Array(HASH + HASH_LENGTH);
+  const stateAt = functions.addressOf(memory);
+  const [innerAt, outerAt] = [stateAt + INNER, stateAt + OUTER];
+  const digest = (at: number, length: number, hashAt: number): boolean =>
+    functions.sha256Init(stateAt) === 1 &&
+    functions.sha256Update(stateAt, at, length) === 1 &&
+    functions.sha256Final(hashAt, stateAt) === 1;
   return (key, parts) => {
     let length = 0;
     for (const part of parts) length += part.length;
-    if (key.length > KEY_ROOM || length > DATA_ROOM) return nodeHmac(key, parts);
-    memory.set(key);
-    let at = KEY_ROOM;
+    if (key.length > BLOCK || length > DATA_ROOM) return nodeHmac(key, parts);
+    for (let i = 0; i < BLOCK; i++) {
+      const byte = key[i] ?? 0;
+      memory[INNER + i] = byte ^ 0x36;
+      memory[OUTER + i] = byte ^ 0x5c;
+    }
+    let at = DATA;
     for (const part of parts) {
-      memory.set(part, at);
+      if (part.length > 32) memory.set(part, at);
+      else for (let i = 0; i < part.length; i++) memory[at + i] = part[i] ?? 0;
       at += part.length;
     }
-    const done = functions.hmac(sha256, keyAt, key.length, dataAt, length, hashAt, 0);
-    const result = hash.slice();
+    const done =
+      digest(innerAt, BLOCK + length, outerAt + BLOCK) &&
+      digest(outerAt, BLOCK + HASH_LENGTH, stateAt + HASH);
+    const result = memory.slice(HASH);
     memory.fill(0, 0, at);
-    hash.fill(0);
-    return done === 0 ? nodeHmac(key, parts) : result;
+    memory.fill(0, OUTER);
+    return done ? result : nodeHmac(key, parts);
   };
 }
 

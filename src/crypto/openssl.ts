@@ -53,17 +53,10 @@ export interface OpenSsl {
   readonly control: (context: Pointer, command: number, argument: number, pointer: Pointer) => number;
   /** EVP_CIPHER of an algorithm, or NULL. */
   readonly cipher: (name: string) => Pointer;
-  readonly sha256: () => Pointer;
-  /** Output, or NULL. */
-  readonly hmac: (
-    digest: Pointer,
-    key: Pointer,
-    keyLength: number,
-    data: Pointer,
-    length: number,
-    output: Pointer,
-    outputLength: 0,
-  ) => Pointer;
+  /** `state` is a SHA256_CTX. */
+  readonly sha256Init: (state: Pointer) => number;
+  readonly sha256Update: (state: Pointer, data: Pointer, length: number) => number;
+  readonly sha256Final: (hash: Pointer, state: Pointer) => number;
   readonly random: (output: Pointer, length: number) => number;
   readonly newPrivateKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
   readonly newPublicKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
@@ -108,8 +101,9 @@ function probe(): OpenSsl | undefined {
       final: bind('int EVP_CipherFinal_ex(uintptr_t, uintptr_t, uintptr_t)'),
       control: bind('int EVP_CIPHER_CTX_ctrl(uintptr_t, int, int, uintptr_t)'),
       cipher: bind('uintptr_t EVP_get_cipherbyname(const char *)'),
-      sha256: bind('uintptr_t EVP_sha256()'),
-      hmac: bind('uintptr_t HMAC(uintptr_t, uintptr_t, int, uintptr_t, size_t, uintptr_t, uintptr_t)'),
+      sha256Init: bind('int SHA256_Init(uintptr_t)'),
+      sha256Update: bind('int SHA256_Update(uintptr_t, uintptr_t, size_t)'),
+      sha256Final: bind('int SHA256_Final(uintptr_t, uintptr_t)'),
       random: bind('int RAND_bytes(uintptr_t, int)'),
       newPrivateKey: bind('uintptr_t EVP_PKEY_new_raw_private_key(int, uintptr_t, uintptr_t, size_t)'),
       newPublicKey: bind('uintptr_t EVP_PKEY_new_raw_public_key(int, uintptr_t, uintptr_t, size_t)'),
