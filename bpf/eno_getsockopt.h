@@ -81,7 +81,8 @@ static __always_inline void eno_answer_negotiation(struct bpf_sockopt *ctx, stru
 		eno_answer_state(&e->now, a);
 	else if (eno_has_wish(e) && eno_wish_off(&e->set.wish))
 		a->error = EINVAL;
-	else if (ctx->optname != TCP_ENO_STATE && (ctx->sk->state == BPF_TCP_CLOSE || ctx->sk->state == BPF_TCP_SYN_SENT))
+	else if (ctx->optname != TCP_ENO_STATE && (ctx->sk->state == BPF_TCP_CLOSE || ctx->sk->state == BPF_TCP_LISTEN ||
+						   ctx->sk->state == BPF_TCP_SYN_SENT))
 		a->error = ENOTCONN;
 	else
 		a->error = EINVAL; /* nobody has asked for ENO */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only
  *
- * What no helper tells of a listener.
+ * What no helper tells of a socket.
  *
  * To which listener does this SYN-ACK belong? In its call-backs the context has no socket, only a half-open request.
  *
@@ -46,6 +46,9 @@ struct request_sock_queue {
 } KERNEL_TYPE;
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
+} KERNEL_TYPE;
+struct tcp_sock {
+	void *fastopen_req;
 } KERNEL_TYPE;
 struct bpf_sockopt_kern {
 	struct sock *sk;
@@ -95,6 +98,15 @@ static __always_inline bool eno_takes_syn_data(struct bpf_sockopt *ctx)
 		bpf_rdonly_cast(kernel->sk, bpf_core_type_id_kernel(struct inet_connection_sock));
 
 	return socket->icsk_accept_queue.fastopenq.max_qlen > 0;
+}
+
+/* connect(2), or sendto(2) with MSG_FASTOPEN: whether data are to travel in the SYN. */
+static __always_inline bool eno_sends_syn_data(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock_ops_kern *kernel = bpf_cast_to_kern_ctx(ctx);
+	struct tcp_sock *socket = bpf_rdonly_cast(kernel->sk, bpf_core_type_id_kernel(struct tcp_sock));
+
+	return socket->fastopen_req;
 }
 
 #endif

@@ -7,6 +7,7 @@
 #ifndef ENO_WISH_H
 #define ENO_WISH_H
 
+#include "eno_listener.h"
 #include "eno_state.h"
 
 /* TCP_ENO_ENABLED 0, or no TEP. */
@@ -24,7 +25,8 @@ static __always_inline bool eno_has_wish(const struct eno_socket *e)
 }
 
 /* Ends a connection that must not be plain. A BPF program cannot abort it; so no segment of its reaches the network from
- * now on, and none reaches it (the peer gets RST), until TCP gives it up: in about two seconds, with ETIMEDOUT.
+ * now on, and none reaches it (the peer gets RST), until TCP gives it up: in about two seconds, with ETIMEDOUT. Before its
+ * SYN is sent, connect(2) fails with EHOSTUNREACH.
  * `to` is the context, or the socket, whichever bpf_setsockopt() wants. */
 #define eno_sever(to)                                                                                                  \
 	({                                                                                                             \
@@ -131,10 +133,16 @@ static __noinline const struct eno_settings *eno_port_of(struct bpf_sock_ops *ct
 static __noinline int eno_wish_connect(struct bpf_sock_ops *ctx, struct eno_socket *e)
 {
 	struct eno_tuple key = {};
+	struct bpf_sock *sk = ctx->sk;
+	__u64 netns;
 
-	if (!ctx->sk || !e)
+	if (!sk || !e)
 		return 0;
-	eno_tuple_of(ctx->sk, bpf_get_netns_cookie(ctx), &key);
+	/* Without a daemon, nobody would encrypt; and what travels in the SYN, nobody can. connect(2) fails at once. */
+	netns = bpf_get_netns_cookie(ctx);
+	if (e->set.wish.tep_mandatory && (eno_sends_syn_data(ctx) || !bpf_map_lookup_elem(&eno_defaults, &netns)))
+		eno_sever(ctx);
+	eno_tuple_of(sk, netns, &key);
 	bpf_map_update_elem(&eno_wishes, &key, &e->set.wish, BPF_ANY);
 	return 0;
 }

@@ -64,8 +64,10 @@ extern "C" {
 #define TCP_ENO_AA_MANDATORY 1032   /* int 0..1: 1 keeps ENO off unless the peer is application-aware (its a bit is 1).
 				       Unlike in the draft it goes with TCP_ENO_RAW as well. Default 0 */
 #define TCP_ENO_TEP_MANDATORY 1033  /* int 0..1, at any time: 1 = rather no connection than a plain one. connect(2) fails
-				       (ECONNREFUSED), or no byte leaves or enters and the connection ends with ETIMEDOUT,
-				       within some seconds; so does one that is plain when this is set. Default 0 */
+				       with ECONNREFUSED where the peer does not encrypt, and with EHOSTUNREACH where there
+				       is no daemon, or with data in the SYN (TCP Fast Open). What the daemon does not carry
+				       ends with ETIMEDOUT within some seconds, without a byte having left or entered; so does
+				       a connection that is plain when this is set. Default 0 */
 #define TCP_ENO_ROLE 1034	    /* int, read-only: 0 = host A, 1 = host B */
 #define TCP_ENO_SELF_NAME 1035	    /* bytes, read-only: role, then session ID: the unique name of this end */
 #define TCP_ENO_PEER_NAME 1036	    /* bytes, read-only: the same for the other end */

@@ -21,7 +21,7 @@ import {
 } from '#src/kernel/libc.js';
 import { sockaddr } from '#src/kernel/sockaddr.js';
 import { Wishes } from '#src/kernel/wishes.js';
-import { dial, fdOf, hex, lab, listen } from './lab.js';
+import { dial, fdOf, hex, lab, listen, shell } from './lab.js';
 
 const place = lab();
 const EACCES = 13;
@@ -174,7 +174,32 @@ test('connections: what an earlier connection of the same addresses wished is no
   wishes.close();
 });
 
-test('API-6: without a daemon, a connection that must not be plain ends, and not a byte passes', async () => {
+test('API-6: without a daemon, connect(2) fails at once; also where data are to travel in the SYN', async () => {
+  const { server, port } = await listen();
+  const fd = tcp();
+  assert.equal(set(fd, TCP_ENO.TEP_MANDATORY, 1), 0);
+  const client = new Socket({ fd }).connect({ host: '127.0.0.1', port });
+  const [error] = (await once(client, 'error')) as [NodeJS.ErrnoException];
+  assert.equal(error.code, 'EHOSTUNREACH');
+
+  const wishes = new Wishes(place.pins);
+  wishes.setDefaults([0x23], [1]); // as a daemon does
+  process.env.FAST_OPEN = `
+import socket
+for mandatory in 0, 1:
+    client = socket.socket()
+    client.setsockopt(6, 1033, mandatory)
+    try: print(client.sendto(b'secret', 0x20000000, ('127.0.0.1', ${port})))
+    except OSError as error: print(error.errno)`;
+  assert.equal(shell('python3 -c "$FAST_OPEN"'), '6\n113\n');
+  wishes.clearDefaults();
+  wishes.close();
+  server.close();
+});
+
+test('API-6: a connection that the daemon does not carry, and that must not be plain: it ends, and not a byte passes', async () => {
+  const wishes = new Wishes(place.pins);
+  wishes.setDefaults([0x23], [1]);
   const { server, port } = await listen();
   const fd = tcp();
   assert.equal(set(fd, TCP_ENO.TEP_MANDATORY, 1), 0);
@@ -186,6 +211,8 @@ test('API-6: without a daemon, a connection that must not be plain ends, and not
   assert.match(error.code ?? '', /ETIMEDOUT|EHOSTUNREACH|ENETUNREACH/);
   assert.deepEqual(heard, []);
   server.close();
+  wishes.clearDefaults();
+  wishes.close();
 
   // A listener likewise.
   const listener = tcp();
