@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { ConnectionStatus, Status } from '#src/daemon/control/protocol.js';
+import type { PathEntry } from '#src/daemon/path-memory.js';
 import { DaemonProcess } from '#src/demo/daemons.js';
 import type { Host } from '#src/lab/host.js';
 import { killGroup } from '#src/lab/netns.js';
@@ -154,6 +155,21 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
       assert.equal(now.bytes.outbound.sent - before.bytes.outbound.sent, 'alice\nplain'.length);
       assert.equal(now.bytes.outbound.received - before.bytes.outbound.received, 3);
     });
+    // What was learnt of carol, and forgetting it.
+    const paths = async (): Promise<PathEntry[]> =>
+      JSON.parse(String((await tcpcrypt(pair.alice, 'paths', '--json')).stdout));
+    const known = (await paths()).find(({ address }) => address === carol.address4);
+    assert.deepEqual([known?.port, known?.last, known?.encryptedBefore], [7805, 'plain', false]);
+    assert.ok((known?.quietSeconds ?? 0) > 0);
+    const text = String((await tcpcrypt(pair.alice, 'paths')).stdout);
+    assert.match(text, new RegExp(`${carol.address4} +7805 +plain +1 +no`));
+    assert.equal((await tcpcrypt(pair.alice, 'paths', '--flush', 'carol')).code, 2);
+    const flushed = await tcpcrypt(pair.alice, 'paths', '--flush', carol.address4, '--json');
+    assert.deepEqual(JSON.parse(String(flushed.stdout)), { forgotten: 1 });
+    assert.ok((await paths()).every(({ address }) => address !== carol.address4));
+    assert.ok((await paths()).length > 0);
+    assert.equal((await tcpcrypt(pair.alice, 'paths', '--flush')).code, 0);
+    assert.deepEqual(await paths(), []);
     const { stdout } = await tcpcrypt(pair.alice, 'status');
     assert.match(String(stdout), /^state +running, process \d+/);
     assert.match(String(stdout), /plain, because of\n +ERR_TCPCRYPT_ENO_ABSENT +1/);

@@ -2,7 +2,7 @@
 import { createConnection } from 'node:net';
 import { ERRORS, type ErrorCode, TcpcryptError } from '../../errors.js';
 import { linesOf } from './lines.js';
-import { ANSWER_LIMIT, type Answer, type CommandName } from './protocol.js';
+import { ANSWER_LIMIT, type Answer, type CommandName, type Request } from './protocol.js';
 
 /** How long the daemon may take to say something (ms). */
 const PATIENCE = 10_000;
@@ -15,13 +15,14 @@ const PATIENCE = 10_000;
 export async function ask(
   path: string,
   command: CommandName,
+  parameters: Omit<Request, 'command'> = {},
 ): Promise<{ readonly result: unknown; readonly items: readonly unknown[] }> {
   const socket = createConnection(path);
   socket.on('error', () => {}); // the iterator throws it
   socket.setTimeout(PATIENCE, () =>
     socket.destroy(new TcpcryptError('ERR_TCPCRYPT_SYSTEM', { detail: `the daemon at ${path} is silent` })),
   );
-  socket.write(`${JSON.stringify({ command })}\n`);
+  socket.write(`${JSON.stringify({ command, ...parameters })}\n`);
   const items: unknown[] = [];
   try {
     for await (const line of linesOf(socket, ANSWER_LIMIT)) {

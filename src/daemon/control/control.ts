@@ -1,6 +1,7 @@
 /** All that can be asked of a running daemon: the control socket, and where wanted the metrics. */
 import type { Server } from 'node:http';
 import type { Daemon } from '../daemon.js';
+import { canonical } from '../endpoint.js';
 import type { Policy } from '../policy/policy.js';
 import type { MetricsPlace } from './metrics-place.js';
 import { connectionStatus, statusOf } from './report.js';
@@ -27,6 +28,10 @@ export class Control {
     const server = await ControlServer.start(fd, {
       status: () => statusOf(daemon),
       connections: () => ({ items: map(daemon.log.connections, connectionStatus) }),
+      paths: () => ({ items: daemon.memory.list(Date.now()) }),
+      'flush-paths': ({ address }) => ({
+        forgotten: daemon.memory.flush(address === undefined ? undefined : canonical(address)),
+      }),
       reload: () => {
         const { source, rules } = reload();
         return { policy: source, rules: rules.length };

@@ -19,11 +19,13 @@ export const REQUEST_LIMIT = 4096;
 /** Bytes of one line of an answer. */
 export const ANSWER_LIMIT = 1 << 20;
 
-export const COMMANDS = ['status', 'connections', 'reload'] as const;
+export const COMMANDS = ['status', 'connections', 'paths', 'flush-paths', 'reload'] as const;
 export type CommandName = (typeof COMMANDS)[number];
 
 export interface Request {
   readonly command: CommandName;
+  /** Of 'flush-paths': only what concerns this address. */
+  readonly address?: string;
 }
 
 export type Answer =

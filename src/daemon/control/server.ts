@@ -1,9 +1,9 @@
 /** The daemon's end of the control socket. Whoever may connect is decided by the file's permissions. */
 import { once } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, isIP, type Server, type Socket } from 'node:net';
 import { TcpcryptError } from '../../errors.js';
 import { linesOf } from './lines.js';
-import { type Answer, COMMANDS, type CommandName, REQUEST_LIMIT } from './protocol.js';
+import { type Answer, COMMANDS, type CommandName, REQUEST_LIMIT, type Request } from './protocol.js';
 
 /** Tuned by us: clients at once, and how long one may be silent (ms). */
 const CLIENTS_LIMIT = 16;
@@ -13,7 +13,10 @@ const BATCH = 200;
 
 /** What the commands do. A list is answered item by item. */
 export type Handlers = Readonly<
-  Record<CommandName, () => unknown | Promise<unknown> | { readonly items: Iterable<unknown> }>
+  Record<
+    CommandName,
+    (request: Request) => unknown | Promise<unknown> | { readonly items: Iterable<unknown> }
+  >
 >;
 
 export class ControlServer {
@@ -66,7 +69,8 @@ export class ControlServer {
   async #answer(client: Socket, line: string): Promise<void> {
     let result: unknown;
     try {
-      result = await this.#handlers[commandOf(line)]();
+      const request = requestOf(line);
+      result = await this.#handlers[request.command](request);
     } catch (error) {
       await send(client, failure(error));
       return;
@@ -86,19 +90,22 @@ export class ControlServer {
   }
 }
 
-function commandOf(line: string): CommandName {
+function requestOf(line: string): Request {
   let request: unknown;
   try {
     request = JSON.parse(line);
   } catch {
     throw argument('a request is a line of JSON');
   }
-  const { command } = (typeof request === 'object' && request !== null ? request : {}) as {
+  const { command, address } = (typeof request === 'object' && request !== null ? request : {}) as {
     command?: unknown;
+    address?: unknown;
   };
   const known = COMMANDS.find((name) => name === command);
   if (known === undefined) throw argument(`the commands are ${COMMANDS.join(', ')}`);
-  return known;
+  if (address === undefined) return { command: known };
+  if (typeof address !== 'string' || isIP(address) === 0) throw argument('"address" is an IP address');
+  return { command: known, address };
 }
 
 const isList = (result: unknown): result is { readonly items: Iterable<unknown> } =>
