@@ -1,0 +1,248 @@
+/**
+ * Thousands of connections through two daemons, while programs on both hosts are killed and the daemons are restarted
+ * under them: no byte of a connection that ended in order is lost or altered, and nothing stays behind.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { DaemonProcess } from '#src/demo/daemons.js';
+import type { Host } from '#src/lab/host.js';
+import { Pair } from '../daemon/support/pair.js';
+import { type ClientRecord, type ConnectionRecord, judge, type Verdict } from './judge.js';
+
+export interface SoakOptions {
+  /** Short connections. */
+  readonly short: number;
+  /** Long ones, and for how many seconds. */
+  readonly long: number;
+  readonly seconds: number;
+  /** Times that a daemon, or both, are restarted; programs are killed twice as often. */
+  readonly restarts: number;
+  readonly seed: number;
+  readonly onProgress?: (done: number) => void;
+}
+
+export interface SoakFigures extends Verdict {
+  readonly seconds: number;
+  readonly connections: number;
+  /** Of those that the daemons relayed, encrypted. */
+  readonly encrypted: number;
+  readonly daemons: readonly DaemonFigures[];
+}
+
+export interface DaemonFigures {
+  readonly host: string;
+  readonly restarts: number;
+  /** Before the first connection of this process, and after the last. */
+  readonly descriptors: readonly [before: number, after: number];
+  /** Resident, MiB. */
+  readonly memory: { readonly before: number; readonly most: number; readonly after: number };
+  /** What it still has in hand, long after the last connection. */
+  readonly left: Readonly<Record<string, number>>;
+}
+
+const PROGRAM = resolve('test/soak/program.py');
+const FIRST_PORT = 7000;
+/** The daemon remembers a destination that answered in plain TCP, as it does while its daemon is down. */
+const PORTS = 40;
+/** Of connections that one client process makes; so many are lost to the figures when it is killed. */
+const BATCHES = 80;
+const CLIENTS = 4;
+const SERVERS = 2;
+const SETTLE = 20_000;
+
+export async function soak(options: SoakOptions): Promise<SoakFigures> {
+  const began = Date.now();
+  const pair = await Pair.open('both ends');
+  try {
+    const run = new Run(pair, options);
+    await run.all();
+    return { ...run.verdict(), seconds: (Date.now() - began) / 1000, ...(await run.daemons()) };
+  } finally {
+    await pair.close();
+  }
+}
+
+/** One daemon after the other on a host. */
+class Watched {
+  restarts = 0;
+  most = 0;
+  encrypted = 0;
+  #before = { descriptors: 0, memory: 0 };
+
+  constructor(
+    readonly host: Host,
+    public daemon: DaemonProcess,
+  ) {
+    this.#note();
+  }
+
+  async restart(pair: Pair, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    this.#count();
+    await this.daemon.stop(signal);
+    this.daemon = await pair.daemon(this.host);
+    this.restarts++;
+    this.#note();
+  }
+
+  sample(): void {
+    if (this.daemon.running) this.most = Math.max(this.most, memory(this.daemon.pid));
+    this.#count();
+  }
+
+  async figures(): Promise<DaemonFigures> {
+    const deadline = Date.now() + SETTLE;
+    let left: Record<string, number>;
+    do {
+      const { relayed, held, standIns } = await this.daemon.status();
+      left = { relayed: Number(relayed), held: Number(held), standIns: Number(standIns) };
+      if (Object.values(left).every((count) => count === 0)) break;
+      await sleep(500);
+    } while (Date.now() < deadline);
+    this.sample();
+    const { descriptors, memory: before } = this.#before;
+    return {
+      host: this.host.name,
+      restarts: this.restarts,
+      descriptors: [descriptors, descriptorsOf(this.daemon.pid)],
+      memory: { before, most: this.most, after: memory(this.daemon.pid) },
+      left,
+    };
+  }
+
+  #note(): void {
+    this.#before = { descriptors: descriptorsOf(this.daemon.pid), memory: memory(this.daemon.pid) };
+  }
+
+  /** Logs would be the largest thing in memory. */
+  #count(): void {
+    this.encrypted += this.daemon.lines.splice(0).filter(({ event }) => event === 'secure').length;
+  }
+}
+
+class Run {
+  readonly #pair: Pair;
+  readonly #options: SoakOptions;
+  readonly #clients = new Map<number, ClientRecord>();
+  readonly #servers = new Map<number, ConnectionRecord>();
+  readonly #watched: Watched[];
+  readonly #batches = new Set<ChildProcess>();
+  readonly #serving: ChildProcess[] = [];
+  #begun = 0;
+  #over = false;
+
+  constructor(pair: Pair, options: SoakOptions) {
+    const { onAlice, onBob } = pair;
+    if (onAlice === undefined || onBob === undefined) throw new Error('no daemons');
+    this.#pair = pair;
+    this.#options = options;
+    this.#watched = [new Watched(pair.alice, onAlice), new Watched(pair.bob, onBob)];
+  }
+
+  async all(): Promise<void> {
+    const { short, long, seconds, restarts } = this.#options;
+    while (this.#serving.length < SERVERS) this.#serving.push(this.#serve());
+    await this.#pair.bob.waitForListener(FIRST_PORT + PORTS - 1);
+    const sampling = setInterval(() => {
+      for (const watched of this.#watched) watched.sample();
+      this.#options.onProgress?.(this.#clients.size);
+    }, 500);
+    try {
+      const longOnes = long > 0 ? this.#call(short + 1, short + long, seconds) : undefined;
+      const disturbing = this.#disturb(short, restarts);
+      await Promise.all(Array.from({ length: CLIENTS }, () => this.#work(short)));
+      await longOnes;
+      this.#over = true;
+      await disturbing;
+    } finally {
+      this.#over = true;
+      clearInterval(sampling);
+      for (const server of this.#serving) server.kill('SIGTERM');
+    }
+  }
+
+  verdict(): Verdict & { connections: number } {
+    return { connections: this.#begun, ...judge(this.#clients, this.#servers, this.#begun) };
+  }
+
+  async daemons(): Promise<{ encrypted: number; daemons: DaemonFigures[] }> {
+    const daemons: DaemonFigures[] = [];
+    for (const watched of this.#watched) daemons.push(await watched.figures());
+    return { encrypted: this.#watched[0]?.encrypted ?? 0, daemons };
+  }
+
+  #serve(): ChildProcess {
+    const { bob } = this.#pair;
+    const server = bob.spawn('python3', [PROGRAM, 'server', `${FIRST_PORT}`, `${PORTS}`], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    recordsOf<ConnectionRecord>(server, (record) => this.#servers.set(record.id, record));
+    return server;
+  }
+
+  /** One process with connections `first` to `last`; resolves when it is gone. */
+  async #call(first: number, last: number, seconds?: number): Promise<void> {
+    const { alice, bob } = this.#pair;
+    const args = [bob.address4, FIRST_PORT, PORTS, first, last, this.#options.seed];
+    const client = alice.spawn(
+      'python3',
+      [PROGRAM, 'client', ...args.map(String), ...(seconds === undefined ? [] : [`${seconds}`])],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    this.#begun += last - first + 1;
+    if (seconds === undefined) this.#batches.add(client);
+    await recordsOf<ClientRecord>(client, (record) => this.#clients.set(record.id, record));
+    this.#batches.delete(client);
+  }
+
+  #nextBatch = 1;
+  async #work(short: number): Promise<void> {
+    const size = Math.ceil(short / BATCHES);
+    while (this.#nextBatch <= short) {
+      const first = this.#nextBatch;
+      this.#nextBatch += size;
+      await this.#call(first, Math.min(first + size - 1, short));
+    }
+  }
+
+  /** Kills and restarts, evenly over the short connections. */
+  async #disturb(short: number, restarts: number): Promise<void> {
+    const steps = restarts * 3;
+    for (let step = 1; step <= steps; step++) {
+      while (!this.#over && this.#clients.size < (short * step) / (steps + 1)) await sleep(50);
+      if (step % 3 === 1) {
+        const [client] = this.#batches;
+        client?.kill('SIGKILL');
+      } else if (step % 3 === 2) {
+        this.#serving.shift()?.kill('SIGKILL');
+        this.#serving.push(this.#serve());
+      } else await this.#restart(step / 3);
+    }
+  }
+
+  /** In turn: the client's daemon in order, the server's by force, both by force. */
+  async #restart(turn: number): Promise<void> {
+    const [onAlice, onBob] = this.#watched;
+    if (turn % 3 === 1) await onAlice?.restart(this.#pair, 'SIGTERM');
+    else await onBob?.restart(this.#pair, 'SIGKILL');
+    if (turn % 3 === 0) await onAlice?.restart(this.#pair, 'SIGKILL');
+  }
+}
+
+/** Hands over the lines of JSON that a program prints; resolves when it is gone and all are handed over. */
+function recordsOf<T>(program: ChildProcess, take: (record: T) => void): Promise<void> {
+  const { stdout } = program;
+  if (stdout === null) throw new Error('no pipe');
+  createInterface({ input: stdout }).on('line', (line) => {
+    take(JSON.parse(line) as T);
+  });
+  return new Promise((resolve) => program.once('close', () => setImmediate(resolve)));
+}
+
+const descriptorsOf = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+
+/** 0 of a process that has just been killed. */
+const memory = (pid: number): number =>
+  Math.round(Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024);
