@@ -32,6 +32,9 @@ interface Flags extends NegotiationFlags {
   readonly maxHeld: number;
 }
 
+/** EX_TEMPFAIL, sysexits.h: whoever watches over the daemon starts the next one. */
+const TO_BE_RESTARTED = 75;
+
 export function register(program: Command): void {
   addNegotiationFlags(program.command('daemon'))
     .description('Encrypt the connections of all programs on this host, without their knowledge.')
@@ -74,7 +77,8 @@ export function register(program: Command): void {
 Needs root to begin with, and "tcpcrypt up" before it. Goes on as another user, with CAP_NET_ADMIN only. Logs JSON lines on stdout; a line with "event":"ready" says that it works.
 SIGHUP, or "tcpcrypt reload", makes it read the policy anew: connections go on, and a file with mistakes changes nothing.
 SIGUSR2 makes it log what it has in hand, and counters.
-Stop it with SIGTERM or Ctrl-C. However it ends, new connections are plain TCP, and no firewall rule stays behind:
+Stop it with SIGTERM or Ctrl-C; for another one to take over, with SIGQUIT (exit status 75): what is "private" or
+"block" stays refused until then. However it ends, new connections are plain TCP, and no firewall rule stays behind:
 but for what the policy says is "private" or "block". After a kill -9 that is refused until "tcpcrypt down".`,
     )
     .action((flags: Flags) => run(flags));
@@ -166,6 +170,7 @@ async function run(flags: Flags): Promise<void> {
   });
   process.on('SIGTERM', () => void stop('SIGTERM', 0));
   process.on('SIGINT', () => void stop('SIGINT', 0));
+  process.on('SIGQUIT', () => void stop('SIGQUIT', TO_BE_RESTARTED));
   const { source, rules } = daemon.policy;
   logger.info({ event: 'ready', user, policy: source, rules: rules.length }, 'ready');
   notify('READY=1');

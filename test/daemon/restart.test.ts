@@ -1,7 +1,9 @@
 /** An upgrade: daemons are stopped and started while programs open connections all the time. No attempt is refused. */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Pair, python, skip } from './support/pair.js';
+import { eventually, Pair, python, skip } from './support/pair.js';
 import { MANY } from './support/probe.js';
 
 const PORT = 7950;
@@ -55,5 +57,32 @@ describe('daemons that are restarted', { skip }, () => {
     const { done, failed, failures } = JSON.parse(String(Buffer.concat(output)));
     assert.deepEqual({ failed, failures }, { failed: 0, failures: [] });
     assert.ok(done > 100, `${done} connections`);
+  });
+
+  test('stopped for another one to take over (SIGQUIT): what is private is refused in between, never plain', async () => {
+    const { alice, bob } = pair;
+    await pair.onAlice?.stop();
+    const file = join(pair.lab.directory, 'policy.toml');
+    writeFileSync(file, '[[rule]]\naction = "private"\ndirection = "outbound"\nport = 7951\n', {
+      mode: 0o644,
+    });
+    for (const port of ['7951', '7952']) {
+      bob.spawn(...python(MANY, 'serve', port, 'client'), { stdio: 'ignore' });
+      await bob.waitForListener(Number(port));
+    }
+    const call = (port: string) => alice.run('nc', ['-N', bob.address4, port], { input: 'hello\n' });
+    const first = await pair.daemon(alice, ['--policy', file]);
+    assert.equal((await call('7951')).code, 0);
+    await first.line(({ event, remote }) => event === 'secure' && remote === `${bob.address4}:7951`);
+    process.kill(first.pid, 'SIGQUIT');
+    await eventually(() => assert.ok(!first.running));
+    assert.equal(await first.stop(), 75);
+    assert.equal((await call('7951')).code, 1);
+    assert.equal((await call('7952')).code, 0);
+    const second = await pair.daemon(alice, ['--policy', file]);
+    assert.equal((await call('7951')).code, 0);
+    await second.line(({ event, remote }) => event === 'secure' && remote === `${bob.address4}:7951`);
+    assert.equal(await second.stop(), 0);
+    assert.equal(alice.enter('nft', ['list', 'ruleset']).trim(), '');
   });
 });
