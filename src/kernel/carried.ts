@@ -8,7 +8,7 @@
  */
 import { TcpcryptError } from '../errors.js';
 import { TCP_ENO_SESSID_MAX, TCP_ENO_STATE_SIZE } from './eno-socket.js';
-import { deleteElement, keysOf, lookupElement, openMap, updateElement } from './libbpf.js';
+import { deleteElement, keysOf, lookupElement, openMap, takeElement, updateElement } from './libbpf.js';
 import { close } from './libc.js';
 import { mapPin } from './pins.js';
 import { addressBytes, addressText } from './sockaddr.js';
@@ -134,7 +134,6 @@ export class CarriedConnections {
   }
 
   #disown(entry: CarriedEntry): boolean {
-    this.#deliverFlushes();
     return this.#owners.get(entry.name) === entry && this.#owners.delete(entry.name);
   }
 }
@@ -171,15 +170,18 @@ export class CarriedEntry {
 
   /** @internal */
   takeFlush(): boolean {
-    if (this.#flushed || lookupElement(this.#map, this.#key, VALUE_SIZE)?.readUInt8(FLUSH) !== 1)
-      return false;
-    this.#flushed = true;
-    return true;
+    return this.#wantsFlush(lookupElement(this.#map, this.#key, VALUE_SIZE));
   }
 
   /** Forgets the connection; a socket that was told its session ID keeps it. Calling it again does no harm. */
   close(): void {
-    if (this.#disown()) deleteElement(this.#map, this.#key);
+    if (this.#disown() && this.#wantsFlush(takeElement(this.#map, this.#key, VALUE_SIZE))) this.flush?.();
+  }
+
+  #wantsFlush(value: Buffer | undefined): boolean {
+    if (this.#flushed || value?.readUInt8(FLUSH) !== 1) return false;
+    this.#flushed = true;
+    return true;
   }
 }
 

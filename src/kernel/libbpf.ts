@@ -57,6 +57,7 @@ function open() {
     elementUpdate: library.func('int bpf_map_update_elem(int, const void *, const void *, uint64_t)'),
     elementLookup: library.func('int bpf_map_lookup_elem(int, const void *, void *)'),
     elementDelete: library.func('int bpf_map_delete_elem(int, const void *)'),
+    elementTake: library.func('int bpf_map_lookup_and_delete_elem(int, const void *, void *)'),
     nextKey: library.func('int bpf_map_get_next_key(int, const void *, void *)'),
     enableStats: library.func('int bpf_enable_stats(int)'),
     testRun: library.func('int bpf_prog_test_run_opts(int, void *)'),
@@ -332,6 +333,15 @@ export function lookupElement(mapFd: number, key: Uint8Array, valueSize: number)
 export function deleteElement(mapFd: number, key: Uint8Array): void {
   const result = lib().elementDelete(mapFd, key);
   if (result !== -ENOENT) check('bpf_map_delete_elem', result);
+}
+
+/** Looks up and deletes at one stroke. */
+export function takeElement(mapFd: number, key: Uint8Array, valueSize: number): Buffer | undefined {
+  const value = Buffer.alloc(valueSize);
+  const result = lib().elementTake(mapFd, key, value);
+  if (result === -ENOENT) return undefined;
+  check('bpf_map_lookup_and_delete_elem', result);
+  return value;
 }
 
 /** All keys of a map. Where others change it at the same time, some may be missed; none comes for ever. */
