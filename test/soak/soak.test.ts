@@ -34,6 +34,7 @@ test('the judge sees what it must', () => {
   assert.deepEqual(verdict({ got: 6 }, {}), ['lost bytes']);
   assert.deepEqual(verdict({}, { got: 4 }), ['lost bytes']);
   assert.deepEqual(verdict({}, { how: 'reset' }), ['only the client saw an end']);
+  assert.deepEqual(verdict({ plan: 'duplex' }, { how: 'reset' }), []);
   assert.deepEqual(verdict({ altered: true }, {}), ['altered bytes']);
   assert.deepEqual(verdict({ how: 'reset' }, { altered: true }), ['altered bytes']);
   assert.deepEqual(verdict({ how: 'reset', got: 0 }, { how: 'end', got: 3 }), [
