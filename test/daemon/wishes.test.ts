@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { TCP_CRYPT, TCP_ENO } from '#src/kernel/eno-socket.js';
 import { call, type Exchange, int, type Settings, serve } from './support/options.js';
 import { Pair, python, skip } from './support/pair.js';
+import { policyFile } from './support/policies.js';
 
 const { ENABLED, TEPS, SELF_GOPT, AA_MANDATORY, TEP_MANDATORY } = TCP_ENO;
 const { ACONF, BCONF, CACHE_FLUSH } = TCP_CRYPT;
@@ -49,6 +50,22 @@ describe('wishes of programs behind the daemon', { skip }, () => {
     const one = await exchange([[SELF_GOPT, AWARE]], []);
     assert.equal(one.client.PEER_GOPT, int(1));
     assert.equal(one.server.PEER_GOPT, int(2));
+  });
+
+  test('a server on all IPv6 addresses is heeded for IPv6 and IPv4 clients, one on a single address for that', async () => {
+    const { address4, address6 } = pair.bob;
+    for (const [bound, ...addresses] of [
+      ['::', address6, address4],
+      [address6, address6],
+    ] as const) {
+      port++;
+      await serve(pair.bob, bound, port, [[SELF_GOPT, AWARE]]);
+      for (const address of addresses) {
+        const seen = await call(pair.alice, address, port, [[SELF_GOPT, AWARE]]);
+        assertEncrypted(seen);
+        assert.equal(seen.client.PEER_GOPT, int(3), `${bound} ${address}`);
+      }
+    }
   });
 
   test('API-5, ENO-21: mandatory application-aware mode, at either end', async () => {
@@ -126,5 +143,26 @@ for option in (1029, 1046, 1047):
       (await exchange([[ENABLED, 0]], [[TEP_MANDATORY, 1]])).error ?? '',
       /ECONNRESET|ENOTCONN|EPIPE/,
     );
+  });
+
+  test('the policy has the last word: under private, TCP_ENO_ENABLED 0 is refused, whichever end says so', async () => {
+    const [outbound, inbound] = [++port, ++port];
+    await pair.onAlice?.stop();
+    await pair.onBob?.stop();
+    const rule = (direction: string, to: number): string =>
+      `[[rule]]\naction = "private"\ndirection = "${direction}"\nport = ${to}\n`;
+    const policy = policyFile(pair.lab, rule('outbound', outbound) + rule('inbound', inbound));
+    pair.onAlice = await pair.daemon(pair.alice, ['--policy', policy]);
+    pair.onBob = await pair.daemon(pair.bob, ['--policy', policy]);
+    const { address4 } = pair.bob;
+
+    await serve(pair.bob, '0.0.0.0', outbound);
+    assertEncrypted(await call(pair.alice, address4, outbound));
+    assert.equal((await call(pair.alice, address4, outbound, [[ENABLED, 0]])).error, 'ECONNREFUSED');
+
+    await serve(pair.bob, '0.0.0.0', inbound, [[ENABLED, 0]]);
+    const { error, server } = await call(pair.alice, address4, inbound);
+    assert.match(error ?? '', /ECONN/);
+    assert.equal(server, undefined);
   });
 });
