@@ -22,6 +22,8 @@ export class FrameRoom {
   #block = new ArrayBuffer(0);
   #blockAt = 0;
   #used = BLOCK;
+  /** The frame at the end of the block, unless it came back. */
+  #last: Uint8Array | undefined;
   readonly #free: Large[] = [];
   /** Given away, by their memory; forgotten with it. */
   readonly #lent = new WeakMap<ArrayBufferLike, Large>();
@@ -39,11 +41,12 @@ export class FrameRoom {
     return frame;
   }
 
-  /** Takes back a frame, once, which must not be used afterwards; ignores whatever else `frame` is. */
+  /** Takes back a frame, which must not be used afterwards; ignores whatever else `frame` is. */
   takeBack(frame: Uint8Array): void {
-    if (frame.buffer === this.#block) {
-      // The frame that was taken last, usually: small frames are written one at a time.
-      if (frame.byteOffset + frame.length === this.#used) this.#used = frame.byteOffset;
+    // Small frames are written one at a time, so it is the last one, usually.
+    if (frame === this.#last) {
+      this.#used = frame.byteOffset;
+      this.#last = undefined;
       return;
     }
     const large = this.#lent.get(frame.buffer);
@@ -62,6 +65,7 @@ export class FrameRoom {
     const frame = Buffer.from(this.#block, this.#used, length);
     this.address = this.#blockAt + this.#used;
     this.#used += length;
+    this.#last = frame;
     return frame;
   }
 

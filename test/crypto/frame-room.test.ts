@@ -62,11 +62,17 @@ test('a small frame that comes back is used again, if it was the last one', () =
   assert.ok(second.byteOffset + second.length <= last.byteOffset);
 });
 
-test('a part of a small frame that comes back gives no more than itself', () => {
+test('a small frame comes back once, and whole', () => {
   const memory = room();
   const frame = memory.take(100);
   memory.takeBack(frame.subarray(40));
-  assert.equal(memory.take(10).byteOffset, frame.byteOffset + 40);
+  const next = memory.take(100);
+  assert.equal(next.byteOffset, frame.byteOffset + 100);
+  memory.takeBack(next);
+  const again = memory.take(100);
+  assert.equal(again.byteOffset, next.byteOffset);
+  memory.takeBack(next);
+  assert.equal(memory.take(100).byteOffset, again.byteOffset + 100, 'it is another’s by now');
 });
 
 test('what is not a frame of ours is ignored', () => {
