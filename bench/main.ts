@@ -76,7 +76,7 @@ function works(bytes: number, scale: number): Work[] {
       'authenticated',
       'new authenticated connections, 512 at a time',
       'authenticated',
-      1500,
+      600,
       connections(512),
       'authenticated',
     ),
