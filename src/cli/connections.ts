@@ -40,7 +40,8 @@ export function register(program: Command): void {
       `
 For root and members of the group "tcpcrypt"; the programs of other users are shown to root only.
 With --json, one array; with --json and --watch, one array a line.
-The session ID is the same at both ends, if and only if nobody sits in the middle.`,
+The session ID is the same at both ends, if and only if nobody sits in the middle. PEER: who the other host has proved
+to be, and how.`,
     )
     .action((flags: Flags) => run(flags));
 }
@@ -102,6 +103,7 @@ const HEAD = [
   'TEP',
   'CIPHER',
   'RESUMED',
+  'PEER',
   'SESSION ID',
   'RECEIVED',
   'SENT',
@@ -122,6 +124,7 @@ function text(rows: readonly Row[], { wide }: Flags): string {
       row.tepName?.replace('TCPCRYPT_ECDHE_', '') ?? '-',
       row.cipherName ?? '-',
       row.resumed === undefined ? '-' : row.resumed ? 'yes' : 'no',
+      row.peer === undefined ? '-' : `${row.peer.name} (${row.peer.mechanism})`.trimStart(),
       row.sessionId === undefined ? '-' : wide ? row.sessionId : `${row.sessionId.slice(0, SHORT_ID)}…`,
       size(row.bytesReceived),
       size(row.bytesSent),

@@ -155,6 +155,38 @@ describe('host authentication by daemons', { skip }, () => {
     assert.match(stderr, /"peer":\{"mechanism":"shared-key"/);
   });
 
+  test('tcpcrypt connections tells who the other host is', async () => {
+    pair.forget();
+    const open = pair.alice.spawn(
+      ...python(
+        `import encodings.idna, socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
+    connection.sendall(b'hello')
+    connection.recv(100)
+    sys.stdin.read()`,
+        pair.bob.address4,
+        String(PORT['host-key']),
+      ),
+      { stdio: ['pipe', 'ignore', 'ignore'] },
+    );
+    try {
+      await eventually(async () => {
+        const command = [TCPCRYPT, 'connections', '--state', 'secure', '--port', String(PORT['host-key'])];
+        const json = await pair.bob.run(process.execPath, [...command, '--json']);
+        const [connection] = JSON.parse(String(json.stdout)) as { peer?: Peer }[];
+        assert.equal(connection?.peer?.name, pair.alice.address4);
+        assert.equal(connection.peer.mechanism, 'known-key');
+        const { stdout } = await pair.bob.run(process.execPath, command);
+        assert.match(String(stdout), new RegExp(`${pair.alice.address4} \\(known-key\\)`));
+      });
+    } finally {
+      open.kill('SIGKILL');
+    }
+    await eventually(() => {
+      for (const daemon of [pair.onAlice, pair.onBob]) assert.equal(about(daemon, 'end').length, 1);
+    });
+  });
+
   test('curl and nginx, by certificate', async () => {
     pair.forget();
     mkdirSync(path('web'));

@@ -12,6 +12,7 @@
  * A request has at most {@link REQUEST_LIMIT} bytes. Each is answered by any number of items and one result or error,
  * in the order of the requests.
  */
+import type { PeerDescription } from '../../socket/describe.js';
 import type { Direction } from '../connection-log.js';
 
 /** Bytes of a request, with its line feed. */
@@ -82,6 +83,8 @@ export interface ConnectionStatus {
   readonly cipherName?: string;
   readonly resumed?: boolean;
   readonly sessionId?: string;
+  /** Who the other host has proved to be. */
+  readonly peer?: PeerDescription;
   readonly policy: string;
   readonly bytesReceived: number;
   readonly bytesSent: number;
