@@ -100,7 +100,7 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.match(head ?? '', /^DIRECTION +LOCAL +REMOTE +PROGRAM +POLICY +STATE +TEP +CIPHER +RESUMED/);
     assert.match(
       line ?? '',
-      new RegExp(`^outbound .*:7801 +nc/${client.pid} .* secure +Curve25519 +AES-128-GCM +no +${session}`),
+      new RegExp(`^outbound .*:7801 +nc/${client.pid} .* secure +Curve25519 +AES-128-GCM +no +- +${session}`),
     );
     close();
     await eventually(async () => assert.deepEqual(await connections(pair.alice), []));
