@@ -1,6 +1,8 @@
 /** What is too much for the daemon, it leaves to plain TCP, and none of it fails. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -102,6 +104,39 @@ describe('limits of the daemon', { skip }, () => {
     pair.forget();
     await assertWorks(++port, 5, 1);
     await assertEncrypted(port, 5);
+  });
+
+  test('what the policy says is private is refused above the limits, never plain', async () => {
+    const file = join(pair.lab.directory, 'policy.toml');
+    const [to, plain] = [await echo(), await echo()];
+    writeFileSync(file, `[[rule]]\naction = "private"\nport = ${to}\n`, { mode: 0o644 });
+    pair.onAlice = await pair.daemon(pair.alice, ['--max-connections', '3', '--policy', file]);
+    pair.onBob = await pair.daemon(pair.bob);
+    const connections = await standing(to, 3);
+    const refused = await pair.alice.run('nc', ['-N', pair.bob.address4, `${to}`], { input: 'x' });
+    assert.equal(refused.code, 1);
+    const passed = await pair.alice.run('nc', ['-N', pair.bob.address4, `${plain}`], { input: 'x' });
+    assert.equal(String(passed.stdout), 'x');
+    assert.equal((await status(pair.alice)).shed.connections, 2);
+    connections.close();
+  });
+
+  test('the same inbound', async () => {
+    const file = join(pair.lab.directory, 'policy.toml');
+    const to = await echo();
+    writeFileSync(file, `[[rule]]\naction = "private"\ndirection = "inbound"\nport = ${to}\n`, {
+      mode: 0o644,
+    });
+    pair.onAlice = await pair.daemon(pair.alice);
+    pair.onBob = await pair.daemon(pair.bob, ['--max-connections', '3', '--policy', file]);
+    const connections = await standing(to, 3);
+    const refused = await pair.alice.run('nc', ['-N', pair.bob.address4, `${to}`], { input: 'x' });
+    assert.equal(refused.code, 1);
+    connections.close();
+    await eventually(async () => {
+      const again = await pair.alice.run('nc', ['-N', pair.bob.address4, `${to}`], { input: 'x' });
+      assert.equal(String(again.stdout), 'x');
+    });
   });
 
   test('no descriptors left: connections are plain, none fails; with descriptors they are encrypted again', async () => {
