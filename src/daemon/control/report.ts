@@ -5,13 +5,18 @@ import type { ConnectionEntry } from '../connection-log.js';
 import type { Daemon } from '../daemon.js';
 import type { ConnectionStatus, Status } from './protocol.js';
 
+/** Read while we are root: the package may be in a directory that is closed to the daemon's user. */
+const VERSION = (
+  JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
+
 export function statusOf(daemon: Daemon): Status {
   const { log, memory } = daemon;
   const problems = problemsOf(daemon);
   return {
     state: daemon.stopping ? 'stopping' : problems.length > 0 ? 'degraded' : 'running',
     problems,
-    version: packageVersion(),
+    version: VERSION,
     pid: process.pid,
     since: daemon.since.toISOString(),
     seconds: seconds(daemon.since.getTime()),
@@ -99,12 +104,4 @@ function kernelPartGone(): boolean {
   } catch {
     return false;
   }
-}
-
-let version: string | undefined;
-function packageVersion(): string {
-  version ??= (
-    JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
-  ).version;
-  return version;
 }
