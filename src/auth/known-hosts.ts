@@ -10,6 +10,7 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import { open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { isIPv6, SocketAddress } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TcpcryptError } from '../errors.js';
 import { check } from './check.js';
@@ -89,12 +90,16 @@ function matching(lines: readonly Line[], key: Buffer, file: string, host: strin
 function linesOf(contents: string, host: string): Line[] {
   return contents.split('\n').flatMap((line, index) => {
     const [name, type, encoded] = line.trim().split(/\s+/);
-    if (name !== host) return [];
+    if (name === undefined || canonical(name) !== canonical(host)) return [];
     const key = Buffer.from(encoded ?? '', 'base64');
     if (type !== 'ed25519' || key.length !== 32) throw unusable(`line ${index + 1} is not understood`);
     return [{ number: index + 1, key }];
   });
 }
+
+/** An IPv6 address has many spellings. */
+const canonical = (host: string): string =>
+  isIPv6(host) && !host.includes('%') ? new SocketAddress({ address: host, family: 'ipv6' }).address : host;
 
 function appended(contents: string, host: string, key: Buffer): string {
   const before = contents === '' || contents.endsWith('\n') ? contents : `${contents}\n`;

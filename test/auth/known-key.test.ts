@@ -125,6 +125,17 @@ describe('known hosts', () => {
     assert.equal(await judged(knownHosts({ file, host: 'db:1' })), 'ERR_TCPCRYPT_AUTH_KEY_CHANGED');
   });
 
+  test('an IPv6 address is the same in every spelling', async () => {
+    const file = fresh();
+    writeFileSync(file, `FD00:0:0::00a1 ed25519 ${raw.toString('base64')}\n`);
+    const trust = knownHosts({ file, firstUse: 'refuse' });
+    assert.equal(await trust.check(raw, 'fd00::a1'), 'fd00::a1');
+    await assert.rejects(
+      Promise.resolve(trust.check(raw, 'fd00::a2')),
+      withCode('ERR_TCPCRYPT_AUTH_KEY_UNKNOWN'),
+    );
+  });
+
   test('without a name, the peer is known by its address', async () => {
     const file = fresh();
     const peer = await judged(knownHosts({ file }));

@@ -48,7 +48,7 @@ describe('host authentication by daemons', { skip }, () => {
     const own = await issue({
       subject: `CN=${host.name}`,
       issuer: ca,
-      names: [{ type: 'ip', value: host.address4 }],
+      names: [host.address4, host.address6].map((value) => ({ type: 'ip', value })),
       purposes: [SERVER, CLIENT],
     });
     writeFileSync(path(host.name, 'host.pem'), own.pem);
@@ -76,8 +76,8 @@ describe('host authentication by daemons', { skip }, () => {
       ${more}`,
     );
 
-  const knownAs = (host: Host): string =>
-    `${host.address4} ed25519 ${rawPublicKey(readHostKey(path(host.name, 'host_key'))).toString('base64')}\n`;
+  const knownAs = (host: Host, address = host.address4): string =>
+    `${address} ed25519 ${rawPublicKey(readHostKey(path(host.name, 'host_key'))).toString('base64')}\n`;
 
   before(async () => {
     pair = await Pair.open('neither end');
@@ -89,7 +89,11 @@ describe('host authentication by daemons', { skip }, () => {
     for (const host of [pair.alice, pair.bob]) await keys(host, ca);
     // bob knows alice beforehand, alice meets bob for the first time.
     mkdirSync(path('bob', 'known'));
-    writeFileSync(path('bob', 'known', 'hosts'), knownAs(pair.alice));
+    const { alice } = pair;
+    writeFileSync(
+      path('bob', 'known', 'hosts'),
+      knownAs(alice) + knownAs(alice, alice.address6.toUpperCase()),
+    );
     pair.onAlice = await pair.daemon(pair.alice, [
       ...['--policy', policy(pair.alice, 'first-use = "accept"'), '--user', 'daemon'],
     ]);
@@ -97,7 +101,7 @@ describe('host authentication by daemons', { skip }, () => {
     onCarol = await pair.daemon(carol);
     for (const host of [pair.alice, pair.bob, carol])
       for (const port of [...DEMANDS, 'open' as const].map((name) => PORT[name])) {
-        host.spawn(...python(MANY, 'serve', `${port}`, 'client'), { stdio: 'ignore' });
+        host.spawn(...python(MANY, 'serve', `${port}`, 'client', '6'), { stdio: 'ignore' });
         await host.waitForListener(port);
       }
   });
@@ -135,6 +139,16 @@ describe('host authentication by daemons', { skip }, () => {
     assert.equal(readFileSync(file, 'utf8').slice(0, knownAs(pair.bob).length - 1), knownAs(pair.bob).trim());
     assert.equal(statSync(file).mode & 0o777, 0o600);
     assert.notEqual(statSync(file).uid, 0);
+  });
+
+  test('IPv6', async () => {
+    pair.forget();
+    for (const demand of DEMANDS)
+      assert.equal(await greet(pair.alice, pair.bob.address6, PORT[demand]), 'answered');
+    await eventually(() => {
+      const names = about(pair.onBob, 'secure').map(({ peer }) => peer?.name);
+      assert.deepEqual(names, [pair.alice.address6, pair.alice.address6, '']);
+    });
   });
 
   test('the other direction', async () => {
