@@ -88,6 +88,16 @@ static __always_inline void eno_answer_negotiation(struct bpf_sockopt *ctx, stru
 		a->error = EINVAL; /* nobody has asked for ENO */
 }
 
+static __always_inline void eno_answer_resumption(struct eno_answer *a)
+{
+	struct eno_resumption now = eno_resumption_now();
+
+	if (now.refused)
+		a->error = EACCES;
+	else
+		eno_answer_int(a, now.generation);
+}
+
 static __always_inline int eno_getsockopt(struct bpf_sockopt *ctx)
 {
 	struct eno_answer answer = {};
@@ -113,6 +123,9 @@ static __always_inline int eno_getsockopt(struct bpf_sockopt *ctx)
 		break;
 	case TCP_ENO_AA_MANDATORY:
 		eno_answer_int(&answer, e ? e->set.offer.aa_mandatory : 0);
+		break;
+	case TCP_CRYPT_RESUMPTION:
+		eno_answer_resumption(&answer);
 		break;
 	case TCP_ENO_SYN_TRIES:
 		eno_answer_int(&answer, e ? e->set.syn_tries : TCP_ENO_SYN_TRIES_DEFAULT);

@@ -31,6 +31,7 @@ static __noinline bool eno_resume(struct bpf_sock_ops *ctx, const struct eno_gro
 				       const struct eno_verdict *v, __u8 global, struct eno_request *request)
 {
 	struct eno_resumable_key key = {};
+	struct eno_resumption system = eno_resumption_now();
 	struct eno_resumable session;
 	const struct eno_resumable *found;
 	__u8 *answer = request->synack.bytes;
@@ -38,7 +39,7 @@ static __noinline bool eno_resume(struct bpf_sock_ops *ctx, const struct eno_gro
 	__u32 i;
 	int nonce;
 
-	if (!v->resume_tep || !group->accepts)
+	if (!v->resume_tep || !group->accepts || system.refused)
 		return false;
 	__builtin_memcpy(key.token, group->token, sizeof(key.token));
 	key.tep = v->resume_tep;
@@ -52,7 +53,7 @@ static __noinline bool eno_resume(struct bpf_sock_ops *ctx, const struct eno_gro
 		key.half[i] = v->peer.bytes[from];
 	}
 	found = bpf_map_lookup_elem(&eno_resumable, &key);
-	if (!found || !(found->classes & group->accepts))
+	if (!found || !(found->classes & group->accepts) || found->generation != system.generation)
 		return false;
 	session = *found; /* before it is deleted: another one may move in */
 	nonce = eno_reserve_nonce(ctx, session.nonce_length);

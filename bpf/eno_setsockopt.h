@@ -89,6 +89,7 @@ static __always_inline void eno_resumable_key(struct eno_resumable_key *key, con
 static __always_inline int eno_add_resumable(struct bpf_sockopt *ctx, struct eno_socket *e)
 {
 	struct tcp_eno_resumable *given = ctx->optval;
+	__u32 generation = eno_resumption_now().generation;
 	int i, length = ctx->optlen;
 
 	if (!e || !e->set.group.accepts || length <= 0 || length % sizeof(*given))
@@ -108,6 +109,7 @@ static __always_inline int eno_add_resumable(struct bpf_sockopt *ctx, struct eno
 		eno_resumable_key(&key, e, given[i].tep, given[i].peer_half);
 		session.classes = given[i].classes;
 		session.nonce_length = given[i].nonce_length;
+		session.generation = generation;
 		__builtin_memcpy(session.half, given[i].own_half, TCP_ENO_HALF);
 		__builtin_memcpy(session.nonce, given[i].nonce, TCP_ENO_NONCE_MAX);
 		if (bpf_map_update_elem(&eno_resumable, &key, &session, BPF_NOEXIST))
@@ -200,6 +202,7 @@ static __always_inline int eno_setsockopt(struct bpf_sockopt *ctx)
 	case TCP_ENO_PEER_NAME:
 	case TCP_ENO_TRANSCRIPT:
 	case TCP_ENO_STATE:
+	case TCP_CRYPT_RESUMPTION:
 		return eno_set_done(ctx, EACCES);
 	}
 	return PASS;

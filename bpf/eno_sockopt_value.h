@@ -12,7 +12,7 @@
 
 static __always_inline bool eno_is_ours(struct bpf_sockopt *ctx)
 {
-	return ctx->level == IPPROTO_TCP && ctx->optname >= TCP_ENO_ENABLED && ctx->optname <= TCP_CRYPT_CACHE_FLUSH;
+	return ctx->level == IPPROTO_TCP && ctx->optname >= TCP_ENO_ENABLED && ctx->optname <= TCP_CRYPT_RESUMPTION;
 }
 
 /* ---- setsockopt ---- */

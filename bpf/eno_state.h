@@ -10,6 +10,7 @@
  *                     segments' options
  *     eno_resumable   sessions that listeners may resume, by group, TEP and the peer's half: until a SYN or user space
  *                     takes them, or newer ones need the room
+ *     eno_resumption  the administrator's: whether sessions may be resumed on this machine, and since when
  *     eno_true_peers  the daemon's: whom getpeername() shall name
  *     eno_carried     the daemon's: the outcome, and the session ID, of the connections of others that it carries
  *     eno_ports       listeners that wish something, by address and port: the daemon answers SYNs in their name
@@ -97,6 +98,12 @@ struct eno_resumable {
 	__u8 nonce_length;
 	__u8 nonce[TCP_ENO_NONCE_MAX];
 	__u8 padding[2];
+	__u32 generation; /* of struct eno_resumption, when it was added */
+};
+
+struct eno_resumption {
+	__u32 generation; /* sessions of another one are forgotten */
+	__u32 refused;	  /* no session is resumed */
 };
 
 struct eno_peer_key { /* the socket as it sees its peer; netns_cookie tells apart network namespaces */
@@ -167,6 +174,13 @@ struct {
 } eno_resumable SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct eno_resumption);
+} eno_resumption SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct eno_peer_key);
@@ -214,6 +228,16 @@ struct {
 	__type(key, __u32);
 	__type(value, struct eno_install);
 } eno_install SEC(".maps");
+
+/* An array's only element is always there. */
+static __always_inline struct eno_resumption eno_resumption_now(void)
+{
+	struct eno_resumption none = {};
+	__u32 first = 0;
+	struct eno_resumption *now = bpf_map_lookup_elem(&eno_resumption, &first);
+
+	return now ? *now : none;
+}
 
 /* The state of a socket, or NULL for all those that never asked for ENO. */
 static __always_inline struct eno_socket *eno_of(struct bpf_sock *sk)

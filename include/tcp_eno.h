@@ -106,6 +106,10 @@ extern "C" {
 				       earlier session. On an encrypted connection that the daemon carries: soon nothing
 				       can resume it any more, nor what it has resumed */
 
+#define TCP_CRYPT_RESUMPTION 1049   /* int, read-only, on any TCP socket: a number that changes when the administrator lets
+				       all sessions of this machine be forgotten; whoever caches some must forget those
+				       from before. EACCES: none may be resumed ("tcpcrypt resumption --refuse") */
+
 #define TCP_ENO_SESSID_MAX 64
 #define TCP_ENO_EXPECT_MAX 33
 #define TCP_ENO_RESUMABLE_MAX 8 /* at a time */

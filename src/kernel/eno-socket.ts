@@ -48,7 +48,13 @@ export const TCP_ENO = {
   RESUMABLE: 1043,
   RESUME_TAKE: 1044,
 } as const;
-export const TCP_CRYPT = { CONF: 1045, ACONF: 1046, BCONF: 1047, CACHE_FLUSH: 1048 } as const;
+export const TCP_CRYPT = {
+  CONF: 1045,
+  ACONF: 1046,
+  BCONF: 1047,
+  CACHE_FLUSH: 1048,
+  RESUMPTION: 1049,
+} as const;
 export const TCP_ENO_SESSID_MAX = 64;
 /** `struct tcp_eno_state`. */
 export const TCP_ENO_STATE_SIZE = 96;

@@ -12,8 +12,8 @@
  * no listener looks for its entries any more, and newer ones take their room.
  */
 import { randomBytes } from 'node:crypto';
-import { openEnoSocket, TCP_ENO } from './eno-socket.js';
-import { close, IPPROTO_TCP, trySetsockopt } from './libc.js';
+import { openEnoSocket, TCP_CRYPT, TCP_ENO } from './eno-socket.js';
+import { close, EACCES, IPPROTO_TCP, tryGetsockopt, trySetsockopt } from './libc.js';
 
 /** `struct tcp_eno_resumable`. */
 export interface ResumableEntry {
@@ -54,6 +54,16 @@ export class ResumptionGroup {
   /** For a listener that resumes the sessions of these classes. */
   membership(classes: number): Uint8Array {
     return membership(this.#token, classes);
+  }
+
+  /**
+   * What this machine's administrator says (TCP_CRYPT_RESUMPTION): a number that changes when all sessions are to be
+   * forgotten; undefined when none may be resumed.
+   */
+  get generation(): number | undefined {
+    const answer = tryGetsockopt(this.#fd, IPPROTO_TCP, TCP_CRYPT.RESUMPTION, 4);
+    if (typeof answer !== 'number') return answer.readUInt32LE();
+    return answer === -EACCES ? undefined : 0; // the kernel part is gone: nothing is negotiated either
   }
 
   /** Never add again what was taken, by whomever. Without the kernel part nothing happens. */

@@ -31,6 +31,10 @@ export class SessionCache {
   readonly #nonceLength: number;
   #group: ResumptionGroup | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Of this machine, see {@link ResumptionGroup.generation}. */
+  #generation: number | undefined;
+  /** Announced to the kernel. */
+  #attached = false;
 
   /** @throws ERR_TCPCRYPT_ARGUMENT */
   constructor(options: SessionCacheOptions = {}) {
@@ -60,9 +64,10 @@ export class SessionCache {
    * @throws ERR_TCPCRYPT_KERNEL_ABSENT, ERR_TCPCRYPT_PLATFORM
    */
   membership(ciphers: readonly AeadId[]): Uint8Array {
-    const group = this.#group ?? ResumptionGroup.open();
-    if (this.#group === undefined) {
-      this.#group = group;
+    this.#group ??= ResumptionGroup.open();
+    const group = this.#group;
+    if (!this.#attached) {
+      this.#attached = true;
       this.#cache.attach({
         announce: (sessions) => group.add(sessions.map((session) => this.#entry(session))),
         withdraw: ({ tep, peerHalf }) => group.take(tep, peerHalf),
@@ -76,6 +81,7 @@ export class SessionCache {
     peers: readonly string[],
     acceptable: { readonly teps: readonly TepId[]; readonly ciphers: readonly AeadId[] },
   ): { readonly attempt: ResumptionAttempt; readonly nonce: Uint8Array } | undefined {
+    if (this.size === 0 || !this.#permitted()) return undefined;
     const attempt = this.#cache.open(peers, acceptable, Date.now());
     return attempt && { attempt, nonce: randomBytes(this.#nonceLength) };
   }
@@ -99,8 +105,12 @@ export class SessionCache {
     eraseResumable(attempt.session);
   }
 
-  /** @internal */
-  keep(peer: string, session: ResumableSession): ResumptionChain {
+  /** @internal Undefined where the administrator refuses resumption: nothing is kept, and the secret erased. */
+  keep(peer: string, session: ResumableSession): ResumptionChain | undefined {
+    if (!this.#permitted()) {
+      eraseResumable(session);
+      return undefined;
+    }
     const chain = this.#cache.keep(peer, session, Date.now());
     this.#schedule();
     return chain;
@@ -109,6 +119,19 @@ export class SessionCache {
   /** @internal */
   forget(chain: ResumptionChain): void {
     this.#cache.forget(chain, Date.now());
+  }
+
+  /** Forgets everything when the administrator says so; false when nothing may be resumed. */
+  #permitted(): boolean {
+    try {
+      this.#group ??= ResumptionGroup.open();
+    } catch {
+      return true; // no kernel part: nothing is negotiated
+    }
+    const { generation } = this.#group;
+    if (generation !== this.#generation && this.size > 0) this.flush();
+    this.#generation = generation;
+    return generation !== undefined;
   }
 
   #entry({ tep, peerHalf, ownHalf, cipher }: Announcement) {

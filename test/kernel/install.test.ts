@@ -22,6 +22,9 @@ import { enoOutcome, kernelPartPresent } from '#src/kernel/eno-socket.js';
 import { down, up } from '#src/kernel/install.js';
 import { dial, emptyLab, enter, fdOf, hex, listen, pair, shell } from './lab.js';
 
+/** Maps and links. */
+const PINS = 17;
+
 const place = emptyLab();
 const cli = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
 const object = fileURLToPath(new URL('bpf/eno.bpf.o', import.meta.resolve('#src/errors.js')));
@@ -53,6 +56,7 @@ test('down is the exact inverse of up, and both say so when there is nothing to 
     'eno_ports',
     'eno_requests',
     'eno_resumable',
+    'eno_resumption',
     'eno_sockets',
     'eno_true_peers',
     'eno_wishes',
@@ -174,7 +178,7 @@ test('up repairs an installation that lacks a link or a map', () => {
     up(place);
     rmSync(join(place.pins, missing));
     assert.equal(up(place).action, 'replaced', missing);
-    assert.equal(readdirSync(place.pins).length, 16);
+    assert.equal(readdirSync(place.pins).length, PINS);
   }
   down(place);
   assert.deepEqual(traces(), before);
@@ -267,7 +271,7 @@ test('up mounts the BPF file system where there is none, and down unmounts it', 
   const [upReport = '', pins, downReport = '', mounts] = stdout.trim().split('\n');
   assert.match(stderr, /^The kernel part is up: .*\n$/); // again, after an "up" that was killed
   assert.equal(JSON.parse(upReport).mountedBpffs, true);
-  assert.equal(pins, '16');
+  assert.equal(pins, `${PINS}`);
   assert.deepEqual(JSON.parse(downReport), {
     action: 'removed',
     pins: '/sys/fs/bpf/tcpcrypt/v1',
