@@ -56,8 +56,10 @@ export class Relay {
     const handlers: ChannelHandlers = {
       onReady: () => this.#becomeReady(),
       onData: (data) => {
-        if (this.#local === undefined) this.#early.push(Buffer.from(data));
-        else if (!sendLent(this.#local, data)) this.channel.pause();
+        if (this.#local === undefined) {
+          this.#early.push(Buffer.from(data));
+          this.channel.pause();
+        } else if (!sendLent(this.#local, data)) this.channel.pause();
       },
       onEnd: () => {
         if (this.#local === undefined) this.#earlyEnd = true;

@@ -304,7 +304,9 @@ export class Channel {
     const transport = this.#transport;
     if (!receive(transport, (lent) => this.#handleData(lent)))
       transport.on('data', (chunk) => this.#handleData(chunk));
-    else if (!transport.isPaused()) transport.resume();
+    else if (transport.isPaused())
+      transport.pause(); // it may be reading all the same, since it was connected
+    else transport.resume();
   }
 
   /** `chunk` is lent: it changes on return. */

@@ -62,7 +62,7 @@ describe('many connections at the same instant, daemons at both ends', { skip },
 
   test('a port whose last connection, an encrypted one, is in TIME_WAIT at the server', async () => {
     const [port, count, rounds] = [7802, 40, 5];
-    fewPorts(pair, 170);
+    fewPorts(pair, 230);
     await serve(pair, port);
     await burst(pair, port, count, rounds);
     assert.ok(timeWaits(pair, port) < count * rounds, 'ports were used again');
