@@ -1,6 +1,6 @@
 /** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
 import { existsSync } from 'node:fs';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { MAX_CONNECTIONS, MAX_HELD } from '../daemon/capacity.js';
 import { Control } from '../daemon/control/control.js';
@@ -10,7 +10,7 @@ import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
 import { checkKnownHosts, makeKnownHostsDirectory } from '../daemon/known-hosts-file.js';
 import { daemonUser, leaveRoot } from '../daemon/least-privilege.js';
 import { notify } from '../daemon/notify.js';
-import { BUILT_IN, type Policy, withClearPorts } from '../daemon/policy/policy.js';
+import { BUILT_IN, ONLY_COMMANDS, type Policy, withClearPorts } from '../daemon/policy/policy.js';
 import { DEFAULT_POLICY_FILE, loadPolicy } from '../daemon/policy/policy-file.js';
 import { TcpcryptError } from '../errors.js';
 import { Guard } from '../kernel/guard.js';
@@ -22,6 +22,7 @@ interface Flags extends NegotiationFlags {
   readonly queue: number;
   readonly policy?: string;
   readonly except: number[];
+  readonly onlyCommands?: boolean;
   readonly drain: number;
   readonly logLevel: string;
   readonly pins?: string;
@@ -48,6 +49,7 @@ export function register(program: Command): void {
       parsePorts,
       [],
     )
+    .addOption(new Option('--only-commands', 'for "tcpcrypt run": leave everything else alone').hideHelp())
     .option('--queue <number>', 'NFQUEUE number, where another program uses ours', parseQueue, DEFAULT_QUEUE)
     .option('--drain <seconds>', 'on stop, how long relayed connections may go on', Number, 2)
     .option('--pins <directory>', 'where "tcpcrypt up" pinned its maps, if not in the default place')
@@ -85,7 +87,7 @@ but for what the policy says is "private" or "block". After a kill -9 that is re
 }
 
 async function run(flags: Flags): Promise<void> {
-  const policy = policySource(flags.policy);
+  const policy = flags.onlyCommands ? () => ONLY_COMMANDS : policySource(flags.policy);
   const logger = pino(
     { level: flags.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
     logDestination(),

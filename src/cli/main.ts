@@ -15,6 +15,7 @@ import * as policy from './policy.js';
 import * as reload from './reload.js';
 import { fail, USAGE_ERROR } from './report.js';
 import * as resumption from './resumption.js';
+import * as run from './run.js';
 import * as sessionId from './session-id.js';
 import * as status from './status.js';
 import * as up from './up.js';
@@ -27,6 +28,7 @@ const program = new Command('tcpcrypt')
   .description('Encrypt TCP connections with every host that can, and leave the others as they are.')
   .version(packageJson.version)
   .showHelpAfterError('(tcpcrypt --help lists the commands)')
+  .enablePositionalOptions()
   .exitOverride();
 
 up.register(program);
@@ -40,6 +42,7 @@ paths.register(program);
 resumption.register(program);
 reload.register(program);
 policy.register(program);
+run.register(program);
 connect.register(program);
 listen.register(program);
 hostKey.register(program);

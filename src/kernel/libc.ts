@@ -84,6 +84,9 @@ const c = {
   send: libc.func('int64_t send(int, const void *, size_t, int)'),
   poll: libc.func('int poll(void *, uint64_t, int)'),
   eventfd: libc.func('int eventfd(unsigned int, int)'),
+  execvp: libc.func('int execvp(const char *, const char **)'),
+  fcntl: libc.func('int fcntl(int, int, int)'),
+  signal: libc.func('void *signal(int, void *)'),
   flock: libc.func('int flock(int, int)'),
   ioctl: libc.func('int ioctl(int, unsigned long, void *)'),
   write: libc.func('int64_t write(int, const void *, size_t)'),
@@ -300,6 +303,28 @@ function tryName(call: typeof c.getsockname, fd: number): Buffer | number {
   const length = int32(address.length);
   if (call(fd, address, length) < 0) return -koffi.errno();
   return address.subarray(0, length.readUInt32LE());
+}
+
+const F_SETFD = 2;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+const SIGPIPE = 13;
+
+/**
+ * `execvp(3)`: returns only on failure, the errno. Undoes what Node has done to the process: descriptors 0 to 2 are
+ * inherited and block, SIGPIPE has its default effect.
+ */
+export function tryExec(file: string, argv: readonly string[]): number {
+  for (const fd of [0, 1, 2]) {
+    const flags = Number(c.fcntl(fd, F_GETFL, 0));
+    if (flags < 0) continue;
+    c.fcntl(fd, F_SETFD, 0);
+    c.fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+  }
+  c.signal(SIGPIPE, null);
+  c.execvp(file, [...argv, null]);
+  return koffi.errno();
 }
 
 /** `mount(2)` without flags. */

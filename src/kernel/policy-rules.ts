@@ -55,6 +55,7 @@ type Direction = keyof PolicyRules;
 export const KEEP = 'keep';
 /** Rules for single commands (`tcpcrypt run`), before all others; a reload leaves them alone. */
 export const COMMANDS = 'commands';
+export const INBOUND_COMMANDS = 'inbound_commands';
 
 /** What nft counts, by name: packets are SYN segments, each a connection attempt or its retransmission. */
 export const POLICY_COUNTERS = [
@@ -80,6 +81,10 @@ const MUST_SHOW_ENO = `ct mark & ${hex(BITS | MARK.STEERED)} == ${hex(MARK.PRIVA
 /** Whether connections must stay refused when there is no daemon. */
 export const mustStay = ({ outbound, inbound }: PolicyRules): boolean =>
   [...outbound, ...inbound].some(({ action }) => action === 'private' || action === 'block');
+
+/** Whether anything is to be encrypted. */
+export const encryptsAnything = ({ outbound, inbound }: PolicyRules): boolean =>
+  [...outbound, ...inbound].some(({ action }) => action === 'private' || action === 'private-or-clear');
 
 /**
  * For `nft -f`: the whole table, in exchange for one that is there.
@@ -140,13 +145,16 @@ ${chainRules(rules, 'outbound')}  }
 
   chain inbound_policy {
 ${chainRules(rules, 'inbound')}  }
+  chain ${INBOUND_COMMANDS} {
+    goto inbound_policy
+  }
   chain ask_prerouting {
     type filter hook prerouting priority -99; policy accept;
     iifname != "lo" ${IS_SYN} fib daddr type local jump ask_inbound
   }
   chain ask_inbound {
     meta mark set ${without(BITS)}
-    jump inbound_policy
+    jump ${INBOUND_COMMANDS}
     ${has(MARK.REFUSE)} reject with tcp reset
   }
   chain not_steered_prerouting {

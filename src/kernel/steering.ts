@@ -381,7 +381,7 @@ function checkOptions({ queue, relayPort, inboundPort, privatePort }: SteeringOp
 }
 
 /** Runs a tool with `input` on its standard input; returns what it prints. */
-function run(tool: string, args: readonly string[], input = ''): string {
+export function run(tool: string, args: readonly string[], input = ''): string {
   try {
     return execFileSync(tool, args, {
       input,

@@ -47,6 +47,9 @@ function kernelRule(rule: Rule): PolicyRule | undefined {
   };
 }
 
+/** Of a cgroup by its path below the root of the hierarchy, with or without a leading slash. */
+export const cgroupLocation = (cgroup: string): CgroupMatch => cgroupMatch(`/${cgroup.replace(/^\//, '')}`);
+
 const directoryOf = (cgroup: string): string => join(cgroupRoot() ?? NFT_CGROUPS, cgroup);
 
 const cgroupMatch = (cgroup: string): CgroupMatch => ({

@@ -66,6 +66,14 @@ export const BUILT_IN: Policy = {
   default: { outbound: 'private-or-clear', inbound: 'private-or-clear' },
 };
 
+/** Of a daemon that is there for `tcpcrypt run`, whose rules come before these. */
+export const ONLY_COMMANDS: Policy = {
+  source: 'tcpcrypt run',
+  rules: [],
+  exceptPorts: [],
+  default: { outbound: 'clear', inbound: 'clear' },
+};
+
 /** The rules in the order in which they are asked: the operator's, the exceptions, the default. */
 export function allRules(policy: Policy): readonly Rule[] {
   const { rules, exceptPorts } = policy;

@@ -14,7 +14,7 @@ export function policyFile(lab: Lab, text: string): string {
   return file;
 }
 
-const GREET = `
+export const GREET = `
 import encodings.idna, errno, os, socket, sys
 if len(sys.argv) > 4: os.setuid(int(sys.argv[4]))
 try:

@@ -1,0 +1,244 @@
+/** `tcpcrypt run`: alice runs commands, bob has the daemon, carol has none. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Capture } from '#src/lab/capture.js';
+import type { Host } from '#src/lab/host.js';
+import { type CapturedSegment, findOption, isSyn } from '#src/lab/pcap.js';
+import { eventually, Pair, python, skip } from '../daemon/support/pair.js';
+import { GREET, greet, policyFile } from '../daemon/support/policies.js';
+import { MANY } from '../daemon/support/probe.js';
+
+const main = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
+const hasEno = ({ options }: CapturedSegment): boolean => findOption(options, 69) !== undefined;
+const PORT = 7900;
+
+const rulesOf = (host: Host): string =>
+  ['nft list ruleset', 'iptables-save', 'ip6tables-save', 'ip rule', 'ip -6 rule']
+    .map((command) => host.enter('sh', ['-c', command]))
+    .join('\n')
+    .replace(/^#.*$/gm, '')
+    .trim();
+const groupsOf = (host: Host): string[] =>
+  readdirSync(host.cgroup).filter((name) => name.startsWith('tcpcrypt-run-'));
+
+const pinsOfRuns = (): string[] =>
+  existsSync('/sys/fs/bpf/tcpcrypt')
+    ? readdirSync('/sys/fs/bpf/tcpcrypt').filter((name) => name.startsWith('tcpcrypt-run-'))
+    : [];
+
+/** The command line of `tcpcrypt run`. */
+const run = (flags: readonly string[], command: string, args: readonly string[]): [string, string[]] => [
+  process.execPath,
+  [main, 'run', ...flags, '--', command, ...args],
+];
+
+async function serve(host: Host): Promise<void> {
+  host.spawn(...python(MANY, 'serve', `${PORT}`, 'client', '6'), { stdio: 'ignore' });
+  await host.waitForListener(PORT);
+}
+
+describe('tcpcrypt run, on a host without daemon and kernel part', { skip }, () => {
+  let pair: Pair;
+  let carol: Host;
+  let pristine: string;
+  before(async () => {
+    pair = await Pair.open('the server only');
+    carol = pair.lab.host('carol');
+    pristine = rulesOf(pair.alice);
+    await serve(pair.bob);
+    await serve(carol);
+  });
+  after(() => pair?.close());
+
+  const cleaned = (): Promise<void> =>
+    eventually(() => {
+      assert.equal(rulesOf(pair.alice), pristine);
+      assert.deepEqual(groupsOf(pair.alice), []);
+    }, 30_000);
+
+  /** Runs GREET; what it saw, and the SYNs of alice. */
+  async function greetUnder(
+    flags: readonly string[],
+    host: Host,
+    family: 'address4' | 'address6' = 'address4',
+  ) {
+    const capture = await Capture.start(pair.lab, pair.alice);
+    const { stdout, stderr } = await pair.alice.run(
+      ...run(flags, ...python(GREET, host[family], `${PORT}`, '8')),
+      { timeoutMs: 40_000 },
+    );
+    const segments = await capture.stop();
+    return { saw: `${stdout}${stderr}`, asked: segments.filter(isSyn).map(hasEno), segments };
+  }
+
+  test('the command is encrypted, the rest of the host is not touched, and nothing stays', async () => {
+    const pins = pinsOfRuns();
+    pair.forget();
+    const { saw, segments } = await greetUnder([], pair.bob);
+    assert.equal(saw, 'answered');
+    assert.ok(!segments.some(({ payload }) => Buffer.from(payload).includes('hello')));
+    await pair.onBob?.line(({ event }) => event === 'secure');
+    await cleaned();
+    assert.deepEqual(pinsOfRuns(), pins);
+  });
+
+  test('meanwhile others are plain; children of the command are encrypted', async () => {
+    pair.forget();
+    const source = `
+import subprocess, sys
+print('started', flush=True)
+sys.stdin.readline()
+subprocess.run([sys.executable, '-c', ${JSON.stringify(GREET)}, *sys.argv[1:]])
+`;
+    const child = pair.alice.spawn(
+      ...run(['--private'], ...python(source, pair.bob.address4, `${PORT}`, '8')),
+      {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
+    let said = '';
+    child.stdout?.on('data', (text) => {
+      said += text;
+    });
+    await eventually(() => assert.match(said, /started/), 30_000);
+    const capture = await Capture.start(pair.lab, pair.alice);
+    assert.equal(await greet(pair.alice, pair.bob.address4, PORT), 'answered');
+    assert.deepEqual((await capture.stop()).filter(isSyn).map(hasEno), [false]);
+    child.stdin?.end('go\n');
+    await eventually(() => assert.match(said, /answered/));
+    await pair.onBob?.line(({ event }) => event === 'secure');
+    await cleaned();
+  });
+
+  test('--private: refused by a host that cannot; --policy: by its rules', async () => {
+    const strict = await greetUnder(['--private'], carol, 'address6');
+    assert.equal(strict.saw, 'ECONNREFUSED');
+    assert.ok(strict.asked.length > 0 && strict.asked.every(Boolean));
+    const file = policyFile(pair.lab, `[[rule]]\naction = "block"\nport = ${PORT}`);
+    const blocked = await greetUnder(['--policy', file], pair.bob);
+    assert.deepEqual([blocked.saw, blocked.asked], ['ECONNREFUSED', []]);
+    await cleaned();
+  });
+
+  test('exit code, signals, input and output are the command’s', async () => {
+    const shell = (script: string, input?: string) =>
+      pair.alice.run(...run(['--clear'], 'sh', ['-c', script]), {
+        timeoutMs: 40_000,
+        ...(input === undefined ? {} : { input }),
+      });
+    const { code, stdout, stderr } = await shell('cat; echo error >&2; exit 42', 'input');
+    assert.deepEqual([code, String(stdout), stderr], [42, 'input', 'error\n']);
+    assert.equal((await shell('kill -TERM $$')).code, 128 + 15);
+    assert.equal((await shell('yes | head -1')).stdout.toString(), 'y\n');
+    const missing = await pair.alice.run(...run([], 'no-such-command', []), { timeoutMs: 40_000 });
+    assert.equal(missing.code, 127);
+    assert.match(missing.stderr, /no-such-command: there is no such program/);
+    const mistaken = await pair.alice.run(...run(['--policy', '/no/such/file'], 'true', []));
+    assert.equal(mistaken.code, 125);
+    assert.equal((await pair.alice.run(...run(['--private', '--clear'], 'true', []))).code, 2);
+    await cleaned();
+  });
+
+  test('kill -9: everything goes when the last process of the command has ended', async () => {
+    const child = pair.alice.spawn(...run(['--private'], 'sh', ['-c', 'sleep 300 & echo $!; wait']), {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let said = '';
+    child.stdout?.on('data', (text) => {
+      said += text;
+    });
+    await eventually(() => assert.match(said, /^\d+\n/), 30_000);
+    process.kill(child.pid ?? 0, 'SIGKILL');
+    await eventually(() => assert.notEqual(child.signalCode, null));
+    assert.match(rulesOf(pair.alice), /tcpcrypt_run_/);
+    process.kill(Number(said), 'SIGKILL');
+    await cleaned();
+  });
+
+  test('--private when the daemon is killed: refused; a command that runs beside it is under its own policy', async () => {
+    const child = pair.alice.spawn(
+      ...run(
+        ['--private'],
+        ...python(
+          `import subprocess, sys
+print('started', flush=True)
+for line in sys.stdin:
+    print(subprocess.run([sys.executable, '-c', ${JSON.stringify(GREET)}, *sys.argv[1:]], capture_output=True, text=True).stdout, flush=True)`,
+          pair.bob.address4,
+          `${PORT}`,
+          '8',
+        ),
+      ),
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    );
+    let said = '';
+    child.stdout?.on('data', (text) => {
+      said += text;
+    });
+    await eventually(() => assert.match(said, /started/), 30_000);
+    // A second one finds the first one's daemon.
+    const beside = await greetUnder(['--clear'], pair.bob);
+    assert.deepEqual([beside.saw, beside.asked], ['answered', [false]]);
+    child.stdin?.write('\n');
+    await eventually(() => assert.match(said, /answered/));
+    const [group = ''] = groupsOf(pair.alice);
+    const daemons = pair.alice
+      .enter('cat', [join(pair.alice.cgroup, group, 'daemon', 'cgroup.procs')])
+      .split('\n');
+    for (const pid of daemons.filter(Boolean)) process.kill(Number(pid), 'SIGKILL');
+    child.stdin?.write('\n');
+    await eventually(() => assert.match(said, /ECONNREFUSED/));
+    child.stdin?.end();
+    await cleaned();
+  });
+});
+
+describe('tcpcrypt run, on a host with a daemon', { skip }, () => {
+  let pair: Pair;
+  let carol: Host;
+  before(async () => {
+    pair = await Pair.open('both ends');
+    carol = pair.lab.host('carol');
+    await serve(pair.bob);
+    await serve(carol);
+  });
+  after(() => pair?.close());
+
+  test('its rules come before those of the host, and go with the command; the daemon stays', async () => {
+    const before = rulesOf(pair.alice);
+    for (const [flag, saw, asked] of [
+      ['--clear', 'answered', false],
+      ['--private', 'ECONNREFUSED', true],
+    ] as const) {
+      const capture = await Capture.start(pair.lab, pair.alice);
+      const { stdout } = await pair.alice.run(
+        ...run([flag], ...python(GREET, carol.address4, `${PORT}`, '8')),
+        {
+          timeoutMs: 40_000,
+        },
+      );
+      assert.equal(String(stdout), saw);
+      assert.deepEqual((await capture.stop()).filter(isSyn).map(hasEno), [asked]);
+    }
+    await eventually(() => assert.deepEqual(groupsOf(pair.alice), []), 30_000);
+    const counters = /counter packets \d+ bytes \d+|packets \d+ bytes \d+/g;
+    assert.equal(rulesOf(pair.alice).replace(counters, ''), before.replace(counters, ''));
+    pair.forget();
+    assert.equal(await greet(pair.alice, pair.bob.address4, PORT), 'answered');
+    await pair.onAlice?.line(({ event }) => event === 'secure');
+  });
+
+  test('a server: --private takes no plain client, and encrypts with the others', async () => {
+    const port = PORT + 1;
+    pair.bob.spawn(...run(['--private'], ...python(MANY, 'serve', `${port}`, 'client', '6')), {
+      stdio: 'ignore',
+    });
+    await pair.bob.waitForListener(port, 30_000);
+    assert.equal(await greet(pair.alice, pair.bob.address4, port), 'answered');
+    assert.equal(await greet(carol, pair.bob.address4, port), 'ECONNREFUSED');
+    assert.equal(await greet(carol, pair.bob.address4, PORT), 'answered');
+  });
+});
