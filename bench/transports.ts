@@ -40,7 +40,7 @@ const TLS = {
 
 let session: Buffer | undefined;
 /** The first connections of a client have nothing to resume yet; later on, a session may have been taken already. */
-const FRESH_AT_MOST = 8;
+const FRESH_AT_MOST = 64;
 let fresh = 0;
 let opened = 0;
 /** A mechanism is made once, and used for all connections. */
