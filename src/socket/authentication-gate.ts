@@ -3,7 +3,12 @@
  * owner hears of nothing but 'secure'. Then the owner gets what has come behind it, and all that follows.
  */
 import { Duplex } from 'node:stream';
-import { type AuthenticableSocket, type Authentication, authenticate } from '../auth/authenticate.js';
+import {
+  type AuthenticableSocket,
+  type Authentication,
+  authenticate,
+  demandsProof,
+} from '../auth/authenticate.js';
 import type { Peer } from '../auth/mechanism.js';
 import { TcpcryptError } from '../errors.js';
 import type { Channel, ChannelHandlers } from './channel.js';
@@ -39,9 +44,10 @@ export class AuthenticationGate implements ChannelHandlers {
 
   onReady(): void {
     const stream = this.#stream;
-    // Plain, where no proof is demanded: otherwise the mode is `required`, and it does not come to this.
-    if (stream === undefined) this.#owner.onReady();
-    else this.#authenticate(stream).catch((error) => this.#refuse(error as Error));
+    if (stream !== undefined) this.#authenticate(stream).catch((error) => this.#refuse(error as Error));
+    // A plain connection proves nothing. (Where a proof is demanded the mode is `required`: it does not come to this.)
+    else if (demandsProof(this.#auth)) this.#refuse(new TcpcryptError('ERR_TCPCRYPT_NOT_ENCRYPTED'));
+    else this.#owner.onReady();
   }
 
   onData(data: Uint8Array): void {
