@@ -233,12 +233,14 @@ describe('tcpcrypt run, on a host with a daemon', { skip }, () => {
 
   test('a server: --private takes no plain client, and encrypts with the others', async () => {
     const port = PORT + 1;
-    pair.bob.spawn(...run(['--private'], ...python(MANY, 'serve', `${port}`, 'client', '6')), {
+    const server = pair.bob.spawn(...run(['--private'], ...python(MANY, 'serve', `${port}`, 'client', '6')), {
       stdio: 'ignore',
     });
     await pair.bob.waitForListener(port, 30_000);
     assert.equal(await greet(pair.alice, pair.bob.address4, port), 'answered');
     assert.equal(await greet(carol, pair.bob.address4, port), 'ECONNREFUSED');
     assert.equal(await greet(carol, pair.bob.address4, PORT), 'answered');
+    server.kill('SIGKILL');
+    await eventually(() => assert.deepEqual(groupsOf(pair.bob), []), 30_000);
   });
 });
