@@ -2,71 +2,16 @@
 import assert from 'node:assert/strict';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import type { Status } from '#src/daemon/control/protocol.js';
-import type { DaemonProcess } from '#src/demo/daemons.js';
 import type { Host } from '#src/lab/host.js';
 import { killGroup } from '#src/lab/netns.js';
-import { LORIS, STANDING, SYN_FLOOD } from './support/flood.js';
+import { LORIS, SYN_FLOOD } from './support/flood.js';
+import { assertEncrypted, assertWorks, echo, sheddingLines, standing, status } from './support/load.js';
 import { eventually, Pair, python, skip } from './support/pair.js';
-import { MANY } from './support/probe.js';
-
-const main = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
 
 describe('a hostile client', { skip }, () => {
   let pair: Pair;
   let port = 8100;
   afterEach(() => pair?.close());
-
-  const status = async (host: Host): Promise<Status> => {
-    const { stdout, stderr } = await host.run(process.execPath, [main, 'status', '--json']);
-    assert.notEqual(String(stdout), '', stderr);
-    return JSON.parse(String(stdout)) as Status;
-  };
-  const sheddingLines = (daemon: DaemonProcess | undefined) =>
-    daemon?.lines.filter(({ event }) => event === 'shedding') ?? [];
-
-  async function echo(): Promise<number> {
-    pair.bob.spawn(...python(STANDING, 'serve', `${++port}`), { stdio: 'ignore' });
-    await pair.bob.waitForListener(port);
-    return port;
-  }
-
-  /** `count` connections from alice to bob that stay until `close`. */
-  async function standing(to: number, count: number) {
-    const client = pair.alice.spawn(...python(STANDING, 'many', pair.bob.address4, `${to}`, `${count}`), {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    assert.ok(client.stdout);
-    for await (const line of createInterface({ input: client.stdout })) {
-      assert.deepEqual(JSON.parse(line), { answered: count, failures: [] });
-      break;
-    }
-    return { close: () => client.stdin?.end('\n') };
-  }
-
-  /** What was made since `pair.forget` to this port was encrypted at both ends. */
-  async function assertEncrypted(to: number, count: number): Promise<void> {
-    const secure = (daemon: DaemonProcess | undefined, end: 'local' | 'remote'): (string | undefined)[] =>
-      (daemon?.lines ?? [])
-        .filter((line) => line.event === 'secure' && line[end]?.endsWith(`:${to}`))
-        .map(({ sessionId }) => sessionId)
-        .sort();
-    await eventually(() => {
-      assert.equal(secure(pair.onAlice, 'remote').length, count);
-      assert.deepEqual(secure(pair.onAlice, 'remote'), secure(pair.onBob, 'local'));
-    });
-  }
-
-  async function assertWorks(to: number, count: number, atOnce: number): Promise<void> {
-    pair.bob.spawn(...python(MANY, 'serve', `${to}`, 'client'), { stdio: 'ignore' });
-    await pair.bob.waitForListener(to);
-    const { stdout, stderr } = await pair.alice.run(
-      ...python(MANY, 'call', pair.bob.address4, `${to}`, 'client', `${count}`, `${atOnce}`),
-      { timeoutMs: 60_000 },
-    );
-    assert.deepEqual(JSON.parse(String(stdout)), { done: count, failed: 0, failures: [] }, stderr);
-  }
 
   let carol: Host;
   beforeEach(async () => {
@@ -78,7 +23,7 @@ describe('a hostile client', { skip }, () => {
   });
 
   async function loris(count: number, word: string) {
-    const to = await echo();
+    const to = await echo(pair, ++port);
     const client = carol.spawn(...python(LORIS, pair.bob.address4, `${to}`, `${count}`, word), {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -97,8 +42,8 @@ describe('a hostile client', { skip }, () => {
     assert.ok((during.shed.handshakes ?? 0) >= count - 1024);
     assert.equal(sheddingLines(pair.onBob).length, 1);
     pair.forget();
-    await assertWorks(++port, 100, 10);
-    await assertEncrypted(port, 100);
+    await assertWorks(pair, ++port, 100, 10);
+    await assertEncrypted(pair, port, 100);
     await eventually(() => assert.equal(said[1], `${count}`), 60_000);
     const after = await status(pair.bob);
     assert.equal(after.connections.inbound, 0);
@@ -112,12 +57,12 @@ describe('a hostile client', { skip }, () => {
     const { failures, connections } = await status(pair.bob);
     assert.equal(failures.ERR_TCPCRYPT_INIT_MAGIC, 200);
     assert.equal(connections.inbound, 0);
-    await assertWorks(++port, 20, 5);
-    await assertEncrypted(port, 20);
+    await assertWorks(pair, ++port, 20, 5);
+    await assertEncrypted(pair, port, 20);
   });
 
   test('a flood of SYNs that nobody follows up: others connect all the same', async () => {
-    const to = await echo();
+    const to = await echo(pair, ++port);
     // The kernel there must not take the half-open connections back.
     carol.enter(
       'nft',
@@ -127,8 +72,8 @@ describe('a hostile client', { skip }, () => {
     const flood = carol.spawn(...python(SYN_FLOOD, carol.address4, pair.bob.address4, `${to}`, '20000'), {
       stdio: 'ignore',
     });
-    await assertWorks(++port, 50, 5);
-    const connections = await standing(to, 10);
+    await assertWorks(pair, ++port, 50, 5);
+    const connections = await standing(pair, to, 10);
     connections.close();
     killGroup(flood);
     assert.ok(pair.onBob?.running);

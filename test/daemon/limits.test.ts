@@ -3,17 +3,10 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import type { Status } from '#src/daemon/control/protocol.js';
 import type { DaemonProcess } from '#src/demo/daemons.js';
-import type { Host } from '#src/lab/host.js';
-import { STANDING } from './support/flood.js';
-import { eventually, Pair, python, skip } from './support/pair.js';
-import { MANY } from './support/probe.js';
-
-const main = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
+import { assertEncrypted, assertWorks, echo, sheddingLines, standing, status } from './support/load.js';
+import { eventually, Pair, skip } from './support/pair.js';
 
 describe('limits of the daemon', { skip }, () => {
   let pair: Pair;
@@ -23,62 +16,12 @@ describe('limits of the daemon', { skip }, () => {
   });
   afterEach(() => pair?.close());
 
-  const status = async (host: Host): Promise<Status> => {
-    const { stdout, stderr } = await host.run(process.execPath, [main, 'status', '--json']);
-    assert.notEqual(String(stdout), '', stderr);
-    return JSON.parse(String(stdout)) as Status;
-  };
-  const sheddingLines = (daemon: DaemonProcess | undefined) =>
-    daemon?.lines.filter(({ event }) => event === 'shedding') ?? [];
-
-  async function echo(): Promise<number> {
-    pair.bob.spawn(...python(STANDING, 'serve', `${++port}`), { stdio: 'ignore' });
-    await pair.bob.waitForListener(port);
-    return port;
-  }
-
-  /** `count` connections from alice to bob that stay until `close`. */
-  async function standing(to: number, count: number) {
-    const client = pair.alice.spawn(...python(STANDING, 'many', pair.bob.address4, `${to}`, `${count}`), {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    assert.ok(client.stdout);
-    for await (const line of createInterface({ input: client.stdout })) {
-      assert.deepEqual(JSON.parse(line), { answered: count, failures: [] });
-      break;
-    }
-    return { close: () => client.stdin?.end('\n') };
-  }
-
-  /** What was made since `pair.forget` to this port was encrypted at both ends. */
-  async function assertEncrypted(to: number, count: number): Promise<void> {
-    const secure = (daemon: DaemonProcess | undefined, end: 'local' | 'remote'): (string | undefined)[] =>
-      (daemon?.lines ?? [])
-        .filter((line) => line.event === 'secure' && line[end]?.endsWith(`:${to}`))
-        .map(({ sessionId }) => sessionId)
-        .sort();
-    await eventually(() => {
-      assert.equal(secure(pair.onAlice, 'remote').length, count);
-      assert.deepEqual(secure(pair.onAlice, 'remote'), secure(pair.onBob, 'local'));
-    });
-  }
-
-  async function assertWorks(to: number, count: number, atOnce: number): Promise<void> {
-    pair.bob.spawn(...python(MANY, 'serve', `${to}`, 'client'), { stdio: 'ignore' });
-    await pair.bob.waitForListener(to);
-    const { stdout, stderr } = await pair.alice.run(
-      ...python(MANY, 'call', pair.bob.address4, `${to}`, 'client', `${count}`, `${atOnce}`),
-      { timeoutMs: 60_000 },
-    );
-    assert.deepEqual(JSON.parse(String(stdout)), { done: count, failed: 0, failures: [] }, stderr);
-  }
-
   const all = { answered: 60 };
 
   test('outbound, more connections than allowed: the rest is plain, none fails, it is said once', async () => {
     pair.onAlice = await pair.daemon(pair.alice, ['--max-connections', '20']);
     pair.onBob = await pair.daemon(pair.bob);
-    const connections = await standing(await echo(), all.answered);
+    const connections = await standing(pair, await echo(pair, ++port), all.answered);
     const during = await status(pair.alice);
     assert.equal(during.connections.encrypted, 20);
     assert.equal(during.shed.connections, 40);
@@ -87,14 +30,14 @@ describe('limits of the daemon', { skip }, () => {
     connections.close();
     await eventually(async () => assert.equal((await status(pair.alice)).connections.outbound, 0));
     pair.forget();
-    await assertWorks(++port, 5, 1);
-    await assertEncrypted(port, 5);
+    await assertWorks(pair, ++port, 5, 1);
+    await assertEncrypted(pair, port, 5);
   });
 
   test('inbound, more connections than allowed: the rest goes to the server in plaintext, none fails', async () => {
     pair.onAlice = await pair.daemon(pair.alice);
     pair.onBob = await pair.daemon(pair.bob, ['--max-connections', '20']);
-    const connections = await standing(await echo(), all.answered);
+    const connections = await standing(pair, await echo(pair, ++port), all.answered);
     const during = await status(pair.bob);
     assert.equal(during.connections.encrypted, 20);
     assert.equal(during.connections.inbound, 20);
@@ -102,17 +45,17 @@ describe('limits of the daemon', { skip }, () => {
     connections.close();
     await eventually(async () => assert.equal((await status(pair.bob)).connections.inbound, 0));
     pair.forget();
-    await assertWorks(++port, 5, 1);
-    await assertEncrypted(port, 5);
+    await assertWorks(pair, ++port, 5, 1);
+    await assertEncrypted(pair, port, 5);
   });
 
   test('what the policy says is private is refused above the limits, never plain', async () => {
     const file = join(pair.lab.directory, 'policy.toml');
-    const [to, plain] = [await echo(), await echo()];
+    const [to, plain] = [await echo(pair, ++port), await echo(pair, ++port)];
     writeFileSync(file, `[[rule]]\naction = "private"\nport = ${to}\n`, { mode: 0o644 });
     pair.onAlice = await pair.daemon(pair.alice, ['--max-connections', '3', '--policy', file]);
     pair.onBob = await pair.daemon(pair.bob);
-    const connections = await standing(to, 3);
+    const connections = await standing(pair, to, 3);
     const refused = await pair.alice.run('nc', ['-N', pair.bob.address4, `${to}`], { input: 'x' });
     assert.equal(refused.code, 1);
     const passed = await pair.alice.run('nc', ['-N', pair.bob.address4, `${plain}`], { input: 'x' });
@@ -123,13 +66,13 @@ describe('limits of the daemon', { skip }, () => {
 
   test('the same inbound', async () => {
     const file = join(pair.lab.directory, 'policy.toml');
-    const to = await echo();
+    const to = await echo(pair, ++port);
     writeFileSync(file, `[[rule]]\naction = "private"\ndirection = "inbound"\nport = ${to}\n`, {
       mode: 0o644,
     });
     pair.onAlice = await pair.daemon(pair.alice);
     pair.onBob = await pair.daemon(pair.bob, ['--max-connections', '3', '--policy', file]);
-    const connections = await standing(to, 3);
+    const connections = await standing(pair, to, 3);
     const refused = await pair.alice.run('nc', ['-N', pair.bob.address4, `${to}`], { input: 'x' });
     assert.equal(refused.code, 1);
     connections.close();
@@ -148,7 +91,7 @@ describe('limits of the daemon', { skip }, () => {
       execFileSync('setpriv', [...user, 'prlimit', '--pid', `${host?.pid}`, `--nofile=${limit}:`]);
     };
     for (const daemon of [pair.onAlice, pair.onBob]) files(daemon, 140);
-    const connections = await standing(await echo(), all.answered);
+    const connections = await standing(pair, await echo(pair, ++port), all.answered);
     const during = await status(pair.alice);
     assert.ok(during.connections.encrypted > 0 && during.connections.encrypted < 30);
     assert.ok((during.shed.files ?? 0) > 0);
@@ -156,13 +99,13 @@ describe('limits of the daemon', { skip }, () => {
     connections.close();
     // Fewer than it has already: nothing can be opened at all.
     for (const daemon of [pair.onAlice, pair.onBob]) files(daemon, 10);
-    await (await standing(await echo(), 10)).close();
+    await (await standing(pair, await echo(pair, ++port), 10)).close();
     assert.ok(pair.onAlice.running && pair.onBob.running);
     for (const daemon of [pair.onAlice, pair.onBob]) files(daemon, 4096);
     await eventually(async () => {
       pair.forget();
-      await assertWorks(++port, 1, 1);
-      await assertEncrypted(port, 1);
+      await assertWorks(pair, ++port, 1, 1);
+      await assertEncrypted(pair, port, 1);
     }, 30_000);
   });
 });
