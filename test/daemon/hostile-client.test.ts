@@ -37,9 +37,12 @@ describe('a hostile client', { skip }, () => {
   test('half-open key exchanges: others go on; the oldest are given up, the rest in time', async () => {
     const count = 1300;
     const { said } = await loris(count, '');
-    const during = await status(pair.bob);
-    assert.ok(during.connections.handshake <= 1024);
-    assert.ok((during.shed.handshakes ?? 0) >= count - 1024);
+    // The last ones may wait to be accepted.
+    await eventually(async () => {
+      const { connections, shed } = await status(pair.bob);
+      assert.ok(connections.handshake <= 1024);
+      assert.ok((shed.handshakes ?? 0) >= count - 1024, JSON.stringify({ connections, shed }));
+    });
     assert.equal(sheddingLines(pair.onBob).length, 1);
     pair.forget();
     await assertWorks(pair, ++port, 100, 10);
