@@ -69,8 +69,12 @@ export class ResumptionGroup {
   /** Never add again what was taken, by whomever. Without the kernel part nothing happens. */
   add(entries: readonly ResumableEntry[]): void {
     for (let i = 0; i < entries.length; i += ENTRIES_AT_ONCE) {
-      const some = entries.slice(i, i + ENTRIES_AT_ONCE).map(entryBytes);
-      trySetsockopt(this.#fd, IPPROTO_TCP, TCP_ENO.RESUMABLE, Buffer.concat(some));
+      const some = entries.slice(i, i + ENTRIES_AT_ONCE);
+      const bytes = new Uint8Array(some.length * ENTRY_LENGTH);
+      some.forEach((entry, index) => {
+        writeEntry(bytes, index * ENTRY_LENGTH, entry);
+      });
+      trySetsockopt(this.#fd, IPPROTO_TCP, TCP_ENO.RESUMABLE, bytes);
     }
   }
 
@@ -93,13 +97,17 @@ function membership(token: Uint8Array, classes: number): Uint8Array {
   return bytes;
 }
 
-function entryBytes({ tep, peerHalf, ownHalf, nonce, classes }: ResumableEntry): Uint8Array {
-  const bytes = new Uint8Array(ENTRY_LENGTH);
-  bytes[0] = tep;
-  bytes.set(peerHalf.subarray(0, HALF), 1);
-  bytes.set(ownHalf.subarray(0, HALF), 1 + HALF);
-  bytes[1 + 2 * HALF] = nonce.length;
-  bytes.set(nonce, 2 + 2 * HALF);
-  new Uint32Array(bytes.buffer, ENTRY_LENGTH - 4, 1)[0] = classes;
-  return bytes;
+function writeEntry(
+  bytes: Uint8Array,
+  at: number,
+  { tep, peerHalf, ownHalf, nonce, classes }: ResumableEntry,
+): void {
+  bytes[at] = tep;
+  for (let i = 0; i < HALF; i++) {
+    bytes[at + 1 + i] = peerHalf[i] ?? 0;
+    bytes[at + 1 + HALF + i] = ownHalf[i] ?? 0;
+  }
+  bytes[at + 1 + 2 * HALF] = nonce.length;
+  for (let i = 0; i < nonce.length; i++) bytes[at + 2 + 2 * HALF + i] = nonce[i] ?? 0;
+  new Uint32Array(bytes.buffer, at + ENTRY_LENGTH - 4, 1)[0] = classes;
 }

@@ -1,5 +1,5 @@
 /** The protocol of tcpcrypt without input or output: negotiation, keys, frames. Start at {@link Session}. */
-export { generateKeyPair, type KeyPair, recycle } from '../crypto/index.js';
+export { generateKeyPair, type KeyPair, publicRandomBytes, recycle } from '../crypto/index.js';
 export { AEADS, type AeadId, INIT1_MAGIC, isAeadId, isTepId, TEPS, type TepId } from '../wire/index.js';
 export * from './negotiation.js';
 export * from './offer.js';

@@ -120,13 +120,13 @@ export class ResumptionCache {
   ): ResumptionAttempt | undefined {
     this.expire(now);
     for (const peer of peers) {
-      const usable = [...(this.#byPeer.get(peer) ?? [])]
-        .filter(({ tep, cipher }) => acceptable.teps.includes(tep) && acceptable.ciphers.includes(cipher))
-        .reverse()
-        .sort((a, b) => a.openAttempts - b.openAttempts);
-      for (const chain of usable) {
+      const siblings = this.#byPeer.get(peer);
+      if (siblings === undefined) continue;
+      const tried = new Set<Chain>();
+      for (let chain = best(siblings, acceptable, tried); chain; chain = best(siblings, acceptable, tried)) {
         const session = this.#take(chain, now);
         if (session !== undefined) return { session, chain };
+        tried.add(chain);
       }
     }
     return undefined;
@@ -291,6 +291,21 @@ class Chain implements ResumptionChain {
   get openAttempts(): number {
     return (this.sessions[0]?.index ?? 0) - this.confirmed;
   }
+}
+
+/** See {@link ResumptionCache.open}; the later ones of `chains` have worked later. */
+function best(
+  chains: ReadonlySet<Chain>,
+  { teps, ciphers }: { readonly teps: readonly TepId[]; readonly ciphers: readonly AeadId[] },
+  tried: ReadonlySet<Chain>,
+): Chain | undefined {
+  let found: Chain | undefined;
+  for (const chain of chains) {
+    if (found !== undefined && chain.openAttempts > found.openAttempts) continue;
+    if (tried.has(chain) || !teps.includes(chain.tep) || !ciphers.includes(chain.cipher)) continue;
+    found = chain;
+  }
+  return found;
 }
 
 interface Announced {

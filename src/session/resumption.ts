@@ -24,16 +24,28 @@ export interface ResumableSession {
   readonly index: number;
   /** ss[i], 32 bytes. */
   readonly secret: Uint8Array;
+  /** Kept by {@link resumptionHalves}, which derives them once. */
+  halves?: ResumptionHalves;
 }
 
-/** The two halves of the resumption identifier resume[i], by owner. Both are public once they were sent. */
-export function resumptionHalves({
-  secret,
-  originalRole,
-}: Pick<ResumableSession, 'secret' | 'originalRole'>): {
+/** resume[i] by owner, 9 bytes each. Both are public once they were sent. */
+export interface ResumptionHalves {
   readonly own: Uint8Array;
   readonly peer: Uint8Array;
-} {
+}
+
+/** The two halves of the resumption identifier resume[i]. */
+export function resumptionHalves(
+  session: Pick<ResumableSession, 'secret' | 'originalRole' | 'halves'>,
+): ResumptionHalves {
+  session.halves ??= halvesOf(session);
+  return session.halves;
+}
+
+function halvesOf({
+  secret,
+  originalRole,
+}: Pick<ResumableSession, 'secret' | 'originalRole'>): ResumptionHalves {
   const stage = SessionSecret.restore(secret);
   const { halfA, halfB } = stage.resumptionId();
   stage.erase();
@@ -55,13 +67,19 @@ export function nextResumable(session: ResumableSession): ResumableSession {
 }
 
 /** As {@link nextResumable}; `session` stays as it is. */
-export function followingResumable(session: ResumableSession): ResumableSession {
-  const stage = SessionSecret.restore(session.secret);
+export function followingResumable({
+  tep,
+  cipher,
+  originalRole,
+  index,
+  secret,
+}: ResumableSession): ResumableSession {
+  const stage = SessionSecret.restore(secret);
   const next = stage.next();
-  const secret = next.export();
+  const following = { tep, cipher, originalRole, index: index + 1, secret: next.export() };
   stage.erase();
   next.erase();
-  return { ...session, index: session.index + 1, secret };
+  return following;
 }
 
 export const eraseResumable = (session: ResumableSession): void => {

@@ -2,13 +2,13 @@
  * Sessions that later connections may resume (RFC 8548 §3.5): the cache of src/session with a clock, randomness and
  * this machine's kernel. In memory only.
  */
-import { randomBytes } from 'node:crypto';
 import { TcpcryptError } from '../errors.js';
 import { ResumptionGroup } from '../kernel/resumption-group.js';
 import {
   type AeadId,
   type Announcement,
   eraseResumable,
+  publicRandomBytes,
   type ResumableSession,
   type ResumptionAttempt,
   ResumptionCache,
@@ -83,7 +83,7 @@ export class SessionCache {
   ): { readonly attempt: ResumptionAttempt; readonly nonce: Uint8Array } | undefined {
     if (this.size === 0 || !this.#permitted()) return undefined;
     const attempt = this.#cache.open(peers, acceptable, Date.now());
-    return attempt && { attempt, nonce: randomBytes(this.#nonceLength) };
+    return attempt && { attempt, nonce: nonceOfNow(this.#nonceLength) };
   }
 
   /**
@@ -135,7 +135,7 @@ export class SessionCache {
   }
 
   #entry({ tep, peerHalf, ownHalf, cipher }: Announcement) {
-    return { tep, peerHalf, ownHalf, classes: classOf(cipher), nonce: randomBytes(this.#nonceLength) };
+    return { tep, peerHalf, ownHalf, classes: classOf(cipher), nonce: publicRandomBytes(this.#nonceLength) };
   }
 
   /** Secrets are erased in time also where nothing happens any more. */
@@ -161,7 +161,17 @@ export const defaultSessionCache = new SessionCache();
 export const peerOfDestination = (address: string, port: number): string => `${canonical(address)} ${port}`;
 export const peerOfAddress = (address: string): string => canonical(address);
 
-const canonical = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/i, '').toLowerCase();
+const canonical = (address: string): string =>
+  address.includes(':') ? address.replace(/^::ffff:(?=\d+\.)/i, '').toLowerCase() : address;
+
+/** Random, and mixed with the time: machines whose memory is a copy of another's have the same random bytes ahead. */
+function nonceOfNow(length: number): Uint8Array {
+  const nonce = publicRandomBytes(length);
+  const [seconds, nanoseconds] = process.hrtime();
+  const time = nanoseconds ^ seconds ^ Date.now();
+  for (let i = 0; i < length && i < 4; i++) nonce[i] = (nonce[i] ?? 0) ^ (time >>> (8 * i));
+  return nonce;
+}
 
 /** The kernel compares bits. */
 const CLASSES: { readonly [cipher in AeadId]: number } = { 1: 1, 2: 2, 16: 4 };
