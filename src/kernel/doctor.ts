@@ -175,7 +175,7 @@ async function handshake(): Promise<Check> {
     const ok =
       client.result === 'encrypt' &&
       server.result === 'encrypt' &&
-      client.transcript.equals(server.transcript) &&
+      Buffer.compare(client.transcript, server.transcript) === 0 &&
       client.role !== server.role;
     const failed = [client, server].map((outcome) =>
       outcome.result === 'plain' ? outcome.reason : 'encrypt',

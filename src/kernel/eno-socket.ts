@@ -96,8 +96,11 @@ export interface EnoOffer {
 }
 
 export type EnoOutcome =
-  | { readonly result: 'encrypt'; readonly role: 'A' | 'B'; readonly transcript: Buffer }
+  | { readonly result: 'encrypt'; readonly role: 'A' | 'B'; readonly transcript: Uint8Array }
   | { readonly result: 'plain'; readonly reason: ErrorCode };
+
+/** TCP_ENO_SYN_TRIES_DEFAULT: what a socket has that was told nothing. */
+const SYN_TRIES_DEFAULT = 2;
 
 /** Whether sockets of this process can speak ENO. Costs four system calls; asks anew every time. */
 export function kernelPartPresent(): boolean {
@@ -122,7 +125,8 @@ export function openEnoSocket(family: 4 | 6, offer: EnoOffer): number {
     // TCP's urgent pointer is not authentic: it must not take a byte out of the stream (RFC 8547 §5).
     setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     set(fd, TCP_ENO.RAW, offer.contents, 'contents of the ENO option');
-    if (offer.synTries !== undefined) set(fd, TCP_ENO.SYN_TRIES, offer.synTries, 'synTries');
+    if (offer.synTries !== undefined && offer.synTries !== SYN_TRIES_DEFAULT)
+      set(fd, TCP_ENO.SYN_TRIES, offer.synTries, 'synTries');
     if (offer.mandatoryAware) set(fd, TCP_ENO.AA_MANDATORY, 1, 'mandatoryAware');
     if (offer.expect !== undefined) set(fd, TCP_ENO.EXPECT, offer.expect, 'expect');
     if (offer.resumeGroup !== undefined) set(fd, TCP_ENO.RESUME_GROUP, offer.resumeGroup, 'resumeGroup');
@@ -159,6 +163,13 @@ export interface EnoState {
   readonly transcript: Buffer;
 }
 
+/** Where they are in `struct tcp_eno_state`. */
+const PHASE = 0;
+const REASON = 1;
+const ROLE = 2;
+const TRANSCRIPT_LENGTH = 9;
+const TRANSCRIPT = 16;
+
 /** The bytes of `struct tcp_eno_state`; undefined where ENO was never on. */
 export function enoStateBytes(fd: number): Buffer | undefined {
   const bytes = tryGetsockopt(fd, IPPROTO_TCP, TCP_ENO.STATE, TCP_ENO_STATE_SIZE);
@@ -172,16 +183,16 @@ export function enoState(fd: number): EnoState | undefined {
   const bytes = enoStateBytes(fd);
   if (bytes === undefined) return undefined;
   return {
-    phase: bytes.readUInt8(0),
-    reason: bytes.readUInt8(1),
-    role: bytes.readUInt8(2) === 1 ? 'B' : 'A',
+    phase: bytes.readUInt8(PHASE),
+    reason: bytes.readUInt8(REASON),
+    role: bytes.readUInt8(ROLE) === 1 ? 'B' : 'A',
     tep: bytes.readUInt8(3),
     peerGopt: bytes.readUInt8(4),
     synTries: bytes.readUInt8(5),
     synsWithEno: bytes.readUInt8(6),
     acknowledging: bytes.readUInt8(7) === 1,
     sessionIdLength: bytes.readUInt8(8),
-    transcript: bytes.subarray(16, 16 + bytes.readUInt8(9)),
+    transcript: bytes.subarray(TRANSCRIPT, TRANSCRIPT + bytes.readUInt8(TRANSCRIPT_LENGTH)),
   };
 }
 
@@ -191,16 +202,21 @@ export function enoState(fd: number): EnoState | undefined {
  * had agreed with the peer is not known.
  */
 export function enoOutcome(fd: number): EnoOutcome {
-  const state = enoState(fd);
-  if (state === undefined) {
+  const bytes = enoStateBytes(fd);
+  if (bytes === undefined) {
     const reason = kernelPartPresent() ? 'ERR_TCPCRYPT_ENO_ABSENT' : 'ERR_TCPCRYPT_KERNEL_ABSENT';
     return { result: 'plain', reason };
   }
-  if (state.phase === PHASE_ENCRYPTING)
-    return { result: 'encrypt', role: state.role, transcript: state.transcript };
-  if (state.phase !== PHASE_PLAIN && state.phase !== 0)
+  const phase = bytes[PHASE];
+  if (phase === PHASE_ENCRYPTING)
+    return {
+      result: 'encrypt',
+      role: bytes[ROLE] === 1 ? 'B' : 'A',
+      transcript: new Uint8Array(bytes.buffer, bytes.byteOffset + TRANSCRIPT, bytes[TRANSCRIPT_LENGTH]),
+    };
+  if (phase !== PHASE_PLAIN && phase !== 0)
     throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'the socket is not connected' });
-  return { result: 'plain', reason: REASONS[state.reason] ?? 'ERR_TCPCRYPT_ENO_ABSENT' };
+  return { result: 'plain', reason: REASONS[bytes[REASON] ?? 0] ?? 'ERR_TCPCRYPT_ENO_ABSENT' };
 }
 
 /**

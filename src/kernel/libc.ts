@@ -159,16 +159,26 @@ export const trySetsockopt = (
   name: number,
   value: Uint8Array | number,
 ): number => {
-  const bytes = typeof value === 'number' ? int32(value) : value;
-  return c.setsockopt(fd, level, name, bytes, bytes.length) < 0 ? -koffi.errno() : 0;
+  if (typeof value === 'number') {
+    optionInt[0] = value;
+    return c.setsockopt(fd, level, name, optionInt, 4) < 0 ? -koffi.errno() : 0;
+  }
+  return c.setsockopt(fd, level, name, value, value.length) < 0 ? -koffi.errno() : 0;
 };
+
+/** The value of an option that is an `int`. */
+const optionInt = new Int32Array(1);
+
+/** A socklen_t, before and after a call. */
+const optionLength = new Uint32Array(1);
 
 /** `getsockopt(2)`: at most `capacity` bytes of the value, or -errno. */
 export const tryGetsockopt = (fd: number, level: number, name: number, capacity: number): Buffer | number => {
   const value = Buffer.alloc(capacity);
-  const length = int32(capacity);
-  if (c.getsockopt(fd, level, name, value, length) < 0) return -koffi.errno();
-  return value.subarray(0, length.readUInt32LE(0));
+  optionLength[0] = capacity;
+  if (c.getsockopt(fd, level, name, value, optionLength) < 0) return -koffi.errno();
+  const length = optionLength[0];
+  return length === capacity ? value : value.subarray(0, length);
 };
 
 /** `getsockopt(2)`: at most `capacity` bytes of the value. */

@@ -47,7 +47,7 @@ async function answer(offer: EnoOffer, listener: EnoOffer): Promise<string> {
   assert.ok(server.result === 'encrypt');
   assert.deepEqual(client.transcript, server.transcript);
   assert.deepEqual([client.role, server.role], ['A', 'B']);
-  return client.transcript.subarray(4 + offer.contents.length).toString('hex');
+  return Buffer.from(client.transcript.subarray(4 + offer.contents.length)).toString('hex');
 }
 
 test('TC-18: a known half is answered with the other half and a nonce of 7 bytes, next to timestamps', async () => {
