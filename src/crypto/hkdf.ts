@@ -7,6 +7,7 @@ import { hmac } from './hmac.js';
 
 const HASH_LENGTH = 32;
 const MAX_BLOCKS = 255;
+const COUNTER_ONE = Uint8Array.of(1);
 
 /** Extract(S, IKM) = HMAC(key = S, IKM), 32 bytes; IKM is the concatenation of `inputs`. */
 export function extract(salt: Uint8Array, inputs: readonly Uint8Array[]): Uint8Array {
@@ -18,6 +19,7 @@ export function extract(salt: Uint8Array, inputs: readonly Uint8Array[]): Uint8A
  * C is the concatenation of `info`. At most 255 * 32 bytes.
  */
 export function cprf(key: Uint8Array, info: readonly Uint8Array[], length: number): Uint8Array {
+  if (length === HASH_LENGTH) return hmac(key, [...info, COUNTER_ONE]);
   const blocks = Math.ceil(length / HASH_LENGTH);
   if (blocks > MAX_BLOCKS)
     throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'CPRF output too long' });
@@ -27,7 +29,6 @@ export function cprf(key: Uint8Array, info: readonly Uint8Array[], length: numbe
   for (let n = 1; n <= blocks; n++) {
     const counter = Uint8Array.of(n);
     const block = hmac(key, previous === undefined ? [...info, counter] : [previous, ...info, counter]);
-    if (blocks === 1 && length === HASH_LENGTH) return block;
     output.set(block.subarray(0, length - (n - 1) * HASH_LENGTH), (n - 1) * HASH_LENGTH);
     previous?.fill(0);
     previous = block;

@@ -18,6 +18,8 @@ export interface Keys {
 export class Generation {
   readonly number: number;
   readonly aead: AeadKey;
+  /** Erased with the traffic key, of which it is a view. */
+  readonly nr: Uint8Array;
   readonly #keys: Keys;
   readonly #trafficKey: TrafficKey;
 
@@ -26,15 +28,11 @@ export class Generation {
     this.#keys = keys;
     this.#trafficKey = keys.masterKey.trafficKey(keys.direction, keys.cipher);
     this.aead = this.#trafficKey.aead(keys.aead);
+    this.nr = this.#trafficKey.nr;
   }
 
   static first(keys: Keys): Generation {
     return new Generation(0, keys);
-  }
-
-  /** NR */
-  get nr(): Uint8Array {
-    return this.#trafficKey.nr;
   }
 
   /** Generation j + 1. This one stays usable until it is erased. */

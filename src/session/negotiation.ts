@@ -94,15 +94,24 @@ export function negotiate(
   const role: Role = isRoleB(ours) ? 'B' : 'A';
   const chosen = chooseTep(ours, theirs, role, options.resumption);
   if (chosen === undefined) return plain('ERR_TCPCRYPT_ENO_NO_TEP'); // ENO-29, TC-3
-  const common = {
+  const { tep, nonces } = chosen;
+  const peerAware = isAware(theirs);
+  const both = role === 'A' ? transcript(own, peer) : transcript(peer, own);
+  if (nonces === undefined)
+    return { result: 'encrypt', kind: 'fresh', role, tep, tepByte: tep, peerAware, transcript: both };
+  const { ownNonce, peerNonce } = nonces;
+  const tepByte = tep | FLAG_V;
+  return {
     result: 'encrypt',
+    kind: 'resume',
     role,
-    tep: chosen.tep,
-    peerAware: isAware(theirs),
-    transcript: role === 'A' ? transcript(own, peer) : transcript(peer, own),
-  } as const;
-  if (chosen.nonces === undefined) return { ...common, kind: 'fresh', tepByte: chosen.tep };
-  return { ...common, kind: 'resume', tepByte: chosen.tep | FLAG_V, ...chosen.nonces };
+    tep,
+    tepByte,
+    peerAware,
+    transcript: both,
+    ownNonce,
+    peerNonce,
+  };
 }
 
 /**
@@ -114,9 +123,11 @@ export function negotiatedFromTranscript(
   role: Role,
   options: NegotiationOptions = {},
 ): Negotiated | Plain {
-  const [a, b, ...more] = findEnoOptions(bytes);
+  const found = findEnoOptions(bytes);
+  const [a, b] = found;
   if (a === undefined || b === undefined) return plain('ERR_TCPCRYPT_ENO_ABSENT');
-  if (more.length > 0 || a.length + b.length + 4 !== bytes.length) return plain('ERR_TCPCRYPT_ENO_MALFORMED');
+  if (found.length > 2 || a.length + b.length + 4 !== bytes.length)
+    return plain('ERR_TCPCRYPT_ENO_MALFORMED');
   const outcome = role === 'A' ? negotiate(a, b, options) : negotiate(b, a, options);
   // The b bits must say the same as the kernel does.
   return outcome.result === 'encrypt' && outcome.role !== role ? plain('ERR_TCPCRYPT_ENO_ROLE') : outcome;
@@ -234,8 +245,13 @@ function chooseTep(
 
 /** tcpcrypt defines no repetition, so a repeated identifier is not valid (RFC 8547 §4.5). */
 function soleSuboption(eno: ReceivedEnoContents, tep: TepId): Suboption | undefined {
-  const [first, second] = eno.suboptions.filter((suboption) => suboption.tep === tep);
-  return second === undefined ? first : undefined;
+  let sole: Suboption | undefined;
+  for (const suboption of eno.suboptions) {
+    if (suboption.tep !== tep) continue;
+    if (sole !== undefined) return undefined;
+    sole = suboption;
+  }
+  return sole;
 }
 
 /** A half of 9 bytes and a nonce of 0 to 8 (TC-15). */

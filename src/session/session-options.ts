@@ -13,20 +13,20 @@ export interface SessionOptions {
   /** Source of N_A or N_B; default: OpenSSL's generator. */
   readonly random?: (size: number) => Uint8Array;
   /** Of the negotiated TEP; default: a fresh one (TC-8). */
-  readonly keyPair?: KeyPair;
+  readonly keyPair?: KeyPair | undefined;
   /** For `negotiated.kind` 'resume', and only then: what was kept. `secret` is copied; erase the original. */
-  readonly resumption?: ResumableSession;
+  readonly resumption?: ResumableSession | undefined;
   /** Keep what the next session of the chain needs, for `takeResumable()` (TC-29). Default: false. */
   readonly keepResumable?: boolean;
   /** Most application data in one frame, 1 to 65518. */
   readonly maxFrameData?: number;
   /** Bytes sent under one key before the sender rekeys by itself, below 2^53. */
-  readonly rekeyAfterBytes?: number;
+  readonly rekeyAfterBytes?: number | undefined;
   /**
    * Memory for the plaintext of each frame, of which the data events are views. Default: it takes the place of the
    * ciphertext in the received chunks.
    */
-  readonly plaintextRoom?: PlaintextRoom;
+  readonly plaintextRoom?: PlaintextRoom | undefined;
   /** Default: the fastest that this process has. */
   readonly aead?: AeadFactory;
 }

@@ -126,21 +126,21 @@ export class Channel {
     const session = new Session({
       negotiated,
       ciphers: encryption.ciphers,
-      ...sharedKeyPair(encryption, negotiated),
-      ...(encryption.rekey.afterBytes === undefined ? {} : { rekeyAfterBytes: encryption.rekey.afterBytes }),
-      ...(attempt !== undefined && negotiated.kind === 'resume' ? { resumption: attempt.session } : {}),
+      keyPair: sharedKeyPair(encryption, negotiated),
+      rekeyAfterBytes: encryption.rekey.afterBytes,
+      resumption: negotiated.kind === 'resume' ? attempt?.session : undefined,
       // The chain of a resumed session is in the cache already.
       keepResumable: encryption.resumption.keep && negotiated.kind === 'fresh',
-      ...(this.#room === undefined ? {} : { plaintextRoom: this.#room }),
+      plaintextRoom: this.#room,
     });
     this.#session = session;
     if (attempt !== undefined) this.#settle(attempt, negotiated.kind === 'resume' ? 'resumed' : 'refused');
-    // The transport keeps the process alive if anything does.
-    this.#deadline = setTimeout(tooLate, encryption.handshakeTimeout, this).unref();
-    this.#receive();
-    this.#transmit();
     // There are keys already: the owner may write before anything has come.
     if (negotiated.kind === 'resume') process.nextTick(() => this.#deliver(session, true));
+    // The transport keeps the process alive if anything does.
+    else this.#deadline = setTimeout(tooLate, encryption.handshakeTimeout, this).unref();
+    this.#receive();
+    if (negotiated.kind === 'fresh') this.#transmit();
   }
 
   /** Whether bytes on the wire are encrypted; final from the beginning. */
@@ -485,7 +485,7 @@ const tooLate = (channel: Channel): void =>
 
 /** Only host B's: every connection that host A opens has an {@link Encryption} of its own. */
 const sharedKeyPair = ({ keyPairs }: Encryption, { kind, role, tep }: Negotiated) =>
-  keyPairs === undefined || kind !== 'fresh' || role !== 'B' ? {} : { keyPair: keyPairs.take(tep) };
+  kind === 'fresh' && role === 'B' ? keyPairs?.take(tep) : undefined;
 
 const closed = (): TcpcryptError => new TcpcryptError('ERR_TCPCRYPT_CLOSED');
 

@@ -57,8 +57,8 @@ export function connect(
   const listener = typeof second === 'function' ? second : third;
   const wanted = encryption(options);
   const { port, localAddress } = options;
-  check(Number.isInteger(port) && port > 0 && port < 65536, `port: ${port}`);
-  check(localAddress === undefined || isIP(localAddress) !== 0, `localAddress: ${localAddress}`);
+  check(Number.isInteger(port) && port > 0 && port < 65536, 'port', port);
+  check(localAddress === undefined || isIP(localAddress) !== 0, 'localAddress', localAddress);
 
   const socket = new Socket(options);
   if (listener !== undefined) socket.once('ready', listener);

@@ -114,30 +114,30 @@ export const PORTION = 4 * MAX_FRAME_DATA;
 /** Fills in the defaults. @throws ERR_TCPCRYPT_ARGUMENT */
 export function encryption(options: EncryptionOptions): Encryption {
   const { auth, mode: wish = 'opportunistic' } = options;
-  check(wish === 'opportunistic' || wish === 'required', `mode: ${String(wish)}`);
+  check(wish === 'opportunistic' || wish === 'required', 'mode', wish);
   if (auth !== undefined) checkAuthentication(auth);
   const mode = auth !== undefined && demandsProof(auth) ? 'required' : wish;
   const teps = options.teps ?? DEFAULT_TEPS;
-  check(teps.length > 0 && teps.every(isTepId) && isSet(teps), `teps: ${String(teps)}`);
+  check(teps.length > 0 && teps.every(isTepId) && isSet(teps), 'teps', teps);
   const ciphers = options.ciphers ?? DEFAULT_CIPHERS;
-  check(ciphers.length > 0 && ciphers.every(isAeadId) && isSet(ciphers), `ciphers: ${String(ciphers)}`);
+  check(ciphers.length > 0 && ciphers.every(isAeadId) && isSet(ciphers), 'ciphers', ciphers);
   const handshakeTimeout = options.handshakeTimeout ?? HANDSHAKE_TIMEOUT;
-  check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), `handshakeTimeout: ${String(handshakeTimeout)}`);
+  check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), 'handshakeTimeout', handshakeTimeout);
   const synTries = options.synTries ?? SYN_TRIES;
-  check(isInteger(synTries, 1, 255), `synTries: ${String(synTries)}`);
+  check(isInteger(synTries, 1, 255), 'synTries', synTries);
   const { keyLifetime = 0, role = 'A' } = options;
-  check(isInteger(keyLifetime, 0, MAX_KEY_LIFETIME), `keyLifetime: ${String(keyLifetime)}`);
+  check(isInteger(keyLifetime, 0, MAX_KEY_LIFETIME), 'keyLifetime', keyLifetime);
   const keyPairs = keyLifetime > 0 ? new SharedKeyPairs(keyLifetime, handshakeTimeout) : undefined;
-  check(role === 'A' || role === 'B', `role: ${String(role)}`);
+  check(role === 'A' || role === 'B', 'role', role);
   const { aware = auth !== undefined, mandatoryAware = false, rekey = {} } = options;
   check(
     auth === undefined || aware || auth.agreed === 'by-protocol',
     'aware: false, and auth is agreed by the aware bit',
   );
   const { afterBytes = 1, afterTime = 1, keepAlive = 1 } = rekey;
-  check(isInteger(afterBytes, 1, Number.MAX_SAFE_INTEGER), `rekey.afterBytes: ${String(afterBytes)}`);
-  check(isInteger(afterTime, 1, 2 ** 31 - 1), `rekey.afterTime: ${String(afterTime)}`);
-  check(isInteger(keepAlive, 1, 2 ** 31 - 1), `rekey.keepAlive: ${String(keepAlive)}`);
+  check(isInteger(afterBytes, 1, Number.MAX_SAFE_INTEGER), 'rekey.afterBytes', afterBytes);
+  check(isInteger(afterTime, 1, 2 ** 31 - 1), 'rekey.afterTime', afterTime);
+  check(isInteger(keepAlive, 1, 2 ** 31 - 1), 'rekey.keepAlive', keepAlive);
   const resumption = resumptionOf(options.resumption ?? true);
   return {
     mode,
@@ -158,17 +158,20 @@ export function encryption(options: EncryptionOptions): Encryption {
 function resumptionOf(wanted: boolean | SessionCache | ResumptionOptions): Resumption {
   if (typeof wanted === 'boolean') return { cache: defaultSessionCache, resume: wanted, keep: wanted };
   if (wanted instanceof SessionCache) return { cache: wanted, resume: true, keep: true };
-  check(typeof wanted === 'object' && wanted !== null, `resumption: ${String(wanted)}`);
+  check(typeof wanted === 'object' && wanted !== null, 'resumption', wanted);
   const { cache = defaultSessionCache, resume = true, keep = true } = wanted;
   check(cache instanceof SessionCache, 'resumption.cache: a SessionCache');
   return { cache, resume, keep };
 }
 
-export function check(condition: boolean, detail: string): asserts condition {
-  if (!condition) throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail });
+/** `value` is what is wrong with the option `detail`. */
+export function check(condition: boolean, detail: string, ...value: unknown[]): asserts condition {
+  if (condition) return;
+  throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: [detail, ...value.map(String)].join(': ') });
 }
 
 const isInteger = (value: number, min: number, max: number): boolean =>
   Number.isInteger(value) && value >= min && value <= max;
 
-const isSet = (values: readonly number[]): boolean => new Set(values).size === values.length;
+const isSet = (values: readonly number[]): boolean =>
+  values.every((value, index) => values.indexOf(value) === index);

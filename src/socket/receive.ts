@@ -34,16 +34,15 @@ export function receive(transport: TcpSocket, handler: Receiving): boolean {
   if (internals === null) internals = probe();
   const handle = (transport as unknown as { _handle?: Handle | null })._handle;
   if (internals === undefined || handle?.useUserBuffer === undefined) return false;
-  shared ??= Buffer.allocUnsafeSlow(READ_UP_TO);
+  shared ??= new Uint8Array(Buffer.allocUnsafeSlow(READ_UP_TO).buffer); // no Buffer: its views cost more
   const buffer = shared;
   handle.useUserBuffer(buffer);
-  Object.assign(transport, {
-    [internals.buffer]: buffer,
-    [internals.callback]: (length: number): boolean => {
-      handler(buffer.subarray(0, length));
-      return true;
-    },
-  });
+  const fields = transport as unknown as Record<symbol, unknown>;
+  fields[internals.buffer] = buffer;
+  fields[internals.callback] = (length: number): boolean => {
+    handler(buffer.subarray(0, length));
+    return true;
+  };
   if (transport.readableLength > 0) handler(transport.read() as Uint8Array); // it was read before
   return true;
 }

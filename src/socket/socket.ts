@@ -27,8 +27,8 @@ type Callback = (error?: Error | null) => void;
 
 /** What waits for 'ready': at most one of each, as stream.Writable sees to. */
 interface Waiting {
-  write?: { readonly chunks: readonly Uint8Array[]; readonly callback: Callback };
-  final?: Callback;
+  write: { readonly chunks: readonly Uint8Array[]; readonly callback: Callback } | undefined;
+  final: Callback | undefined;
 }
 
 /** As in stream.Duplex and net.Socket. */
@@ -44,7 +44,7 @@ export class Socket extends Duplex {
   #connecting = true;
   #transportClosed = false;
   #hadError = false;
-  readonly #waiting: Waiting = {};
+  readonly #waiting: Waiting = { write: undefined, final: undefined };
   #settings: ((transport: TcpSocket) => void)[] | undefined;
   /** Bytes of the write under way that the channel has counted already. */
   #sending = 0;
@@ -297,11 +297,11 @@ export class Socket extends Duplex {
     if (!this.destroyed) this.emit('ready');
     const { write, final } = this.#waiting;
     if (write !== undefined) {
-      delete this.#waiting.write;
+      this.#waiting.write = undefined;
       this.#send(write.chunks, write.callback);
     }
     if (final !== undefined) {
-      delete this.#waiting.final;
+      this.#waiting.final = undefined;
       this._final(final);
     }
   }
@@ -362,6 +362,9 @@ function splitAt(
   size: number,
 ): [first: readonly Uint8Array[], rest: readonly Uint8Array[]] {
   let length = 0;
+  for (const chunk of chunks) length += chunk.length;
+  if (length <= size) return [chunks, []];
+  length = 0;
   for (const [index, chunk] of chunks.entries()) {
     if (length + chunk.length > size) {
       const cut = size - length;

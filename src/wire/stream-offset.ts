@@ -10,6 +10,11 @@ export class StreamOffset {
   #low: number;
 
   constructor(offset: number | bigint) {
+    if (typeof offset === 'number' && offset >= 0 && offset < TWO_32) {
+      this.#high = 0;
+      this.#low = offset;
+      return;
+    }
     const value = BigInt(offset);
     this.#high = Number((value >> 32n) & 0xffff_ffffn);
     this.#low = Number(value & 0xffff_ffffn);
