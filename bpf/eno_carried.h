@@ -56,8 +56,10 @@ static __noinline struct eno_socket *eno_carried_connected(struct bpf_sock_ops *
 
 	if (eno_has_wish(e) && e->set.wish.tep_mandatory && !(c && c->now.phase == TCP_ENO_PHASE_ENCRYPTING))
 		eno_sever(ctx);
-	if (eno_has_wish(e))
+	if (eno_has_wish(e)) {
+		eno_mark_syn(ctx, e, false);
 		eno_wish_forget(ctx);
+	}
 	if (!c)
 		return 0;
 	return e ? e : eno_create(ctx->sk);

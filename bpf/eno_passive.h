@@ -10,18 +10,6 @@
 #include "eno_resume.h"
 #include "eno_wish.h"
 
-/* Sets or clears TCP_ENO_LISTENER_MARK; true when that changed the mark. */
-static __always_inline bool eno_set_mark(struct bpf_sock_ops *ctx, bool on)
-{
-	struct bpf_sock *sk = ctx->sk;
-	__u32 mark;
-
-	if (!sk || !!(sk->mark & TCP_ENO_LISTENER_MARK) == on)
-		return false;
-	mark = sk->mark ^ TCP_ENO_LISTENER_MARK;
-	return !bpf_setsockopt(ctx, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
-}
-
 static __always_inline void eno_listen(struct bpf_sock_ops *ctx)
 {
 	struct eno_socket *e = eno_of(ctx->sk);

@@ -74,7 +74,7 @@ struct eno_socket {
 	struct eno_settings set;
 	struct tcp_eno_state now;
 	__u32 flags; /* the call-back flags that we, and nobody else, switched on */
-	__u8 marked; /* this listener got TCP_ENO_LISTENER_MARK from us */
+	__u8 marked; /* this listener, or connecting socket that insists, got TCP_ENO_LISTENER_MARK from us */
 	__u8 session_id[TCP_ENO_SESSID_MAX];
 };
 

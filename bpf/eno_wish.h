@@ -7,6 +7,7 @@
 #ifndef ENO_WISH_H
 #define ENO_WISH_H
 
+#include "eno_callback.h"
 #include "eno_listener.h"
 #include "eno_state.h"
 
@@ -22,6 +23,12 @@ static __always_inline bool eno_wish_off(const struct eno_wish *w)
 static __always_inline bool eno_has_wish(const struct eno_socket *e)
 {
 	return e && !eno_is_raw(e) && e->set.wish.present;
+}
+
+/* The daemon shall be asked though the kernel knows that the destination is plain. */
+static __always_inline bool eno_insists(const struct eno_wish *w)
+{
+	return w->tep_mandatory || (w->enabled_set && w->enabled == 2);
 }
 
 /* Ends a connection that must not be plain. A BPF program cannot abort it; so no segment of its reaches the network from
@@ -129,6 +136,15 @@ static __noinline const struct eno_settings *eno_port_of(struct bpf_sock_ops *ct
 	return bpf_map_lookup_elem(&eno_ports, &key);
 }
 
+/* The SYNs, and no later segment, of a socket that insists carry the mark that the rules of the firewall look at. */
+static __always_inline void eno_mark_syn(struct bpf_sock_ops *ctx, struct eno_socket *e, bool on)
+{
+	if (on && !e->marked)
+		e->marked = eno_set_mark(ctx, true);
+	else if (!on && e->marked)
+		e->marked = !eno_set_mark(ctx, false);
+}
+
 /* connect(2): the daemon, which gets the SYN, finds what this socket wishes. */
 static __noinline int eno_wish_connect(struct bpf_sock_ops *ctx, struct eno_socket *e)
 {
@@ -138,6 +154,7 @@ static __noinline int eno_wish_connect(struct bpf_sock_ops *ctx, struct eno_sock
 
 	if (!sk || !e)
 		return 0;
+	eno_mark_syn(ctx, e, eno_insists(&e->set.wish));
 	/* Without a daemon, nobody would encrypt; and what travels in the SYN, nobody can. connect(2) fails at once. */
 	netns = bpf_get_netns_cookie(ctx);
 	if (e->set.wish.tep_mandatory && (eno_sends_syn_data(ctx) || !bpf_map_lookup_elem(&eno_defaults, &netns)))

@@ -118,7 +118,9 @@ extern "C" {
 #define TCP_ENO_SYN_TRIES_DEFAULT 2
 
 /* A listener that speaks ENO itself has this bit in its SO_MARK from listen(2) on (accepted connections do not):
- * firewall rules that steer ENO connections to a relay leave them alone, e.g. "socket mark & 0x04000000 == 0". */
+ * firewall rules that steer ENO connections to a relay leave them alone, e.g. "socket mark & 0x04000000 == 0".
+ * So have the SYNs, and nothing after them, of a socket with TCP_ENO_TEP_MANDATORY or TCP_ENO_ENABLED 1 that does not
+ * speak ENO itself: the daemon is asked, whatever it remembers of the destination. */
 #define TCP_ENO_LISTENER_MARK 0x04000000
 
 enum tcp_eno_phase {

@@ -15,6 +15,7 @@ import { TcpcryptError } from '../errors.js';
 import { CarriedConnections } from '../kernel/carried.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
+import { KnownPlain } from '../kernel/known-plain.js';
 import { defaultPins } from '../kernel/pins.js';
 import { RulesetWatch } from '../kernel/ruleset-watch.js';
 import { hasIPv6, Steering, uninstallScript } from '../kernel/steering.js';
@@ -26,7 +27,7 @@ import { ConnectionLog } from './connection-log.js';
 import { HostAuthentication } from './host-authentication.js';
 import { Inbound } from './inbound.js';
 import { ARRIVAL_TIMEOUT, Outbound } from './outbound.js';
-import { PathMemory } from './path-memory.js';
+import { MEMORY_LIMIT, PathMemory } from './path-memory.js';
 import { cgroupState, kernelRules } from './policy/kernel-rules.js';
 import { BUILT_IN, type Policy } from './policy/policy.js';
 
@@ -65,6 +66,9 @@ export class Daemon {
   readonly #source: () => Policy;
   readonly #hosts: HostAuthentication;
   readonly #cgroups: NodeJS.Timeout;
+  readonly #knownPlain: KnownPlain;
+  /** SYNs that passed by it: in former tables, and in the one at hand when last asked. */
+  #passed = { before: 0, last: 0 };
   #policy: Policy;
   /** Of the cgroups that the rules in force name. */
   #cgroupState: string;
@@ -85,6 +89,7 @@ export class Daemon {
     wishes: Wishes;
     log: ConnectionLog;
     memory: PathMemory;
+    knownPlain: KnownPlain;
     source: () => Policy;
     hosts: HostAuthentication;
     policy: Policy;
@@ -99,6 +104,7 @@ export class Daemon {
     this.#wishes = parts.wishes;
     this.log = parts.log;
     this.memory = parts.memory;
+    this.#knownPlain = parts.knownPlain;
     this.#source = parts.source;
     this.#hosts = parts.hosts;
     this.#policy = parts.policy;
@@ -115,6 +121,7 @@ export class Daemon {
     const wanted = encryption({ ...options, mode: 'opportunistic' });
     const log = new ConnectionLog(logger);
     const memory = new PathMemory();
+    const knownPlain = new KnownPlain(MEMORY_LIMIT);
     const capacity = new Capacity(options.limits);
     const truePeers = new TruePeers(pins ?? defaultPins());
     const carried = new CarriedConnections(pins ?? defaultPins());
@@ -130,6 +137,7 @@ export class Daemon {
       queue,
       encryption: wanted,
       memory,
+      knownPlain,
       log,
       carried,
       wishes,
@@ -171,6 +179,7 @@ export class Daemon {
         wishes,
         log,
         memory,
+        knownPlain,
         source,
         hosts,
         policy,
@@ -193,7 +202,7 @@ export class Daemon {
       held: this.held,
       standIns: this.#inbound.standIns,
       destinations: this.memory.size,
-      ...this.log.counters,
+      ...this.counts.events,
     };
   }
 
@@ -212,9 +221,42 @@ export class Daemon {
     return this.#policy;
   }
 
-  /** SYNs that the rules have refused by themselves, among them retransmissions. Runs a tool: a few milliseconds. */
-  get refused(): Readonly<Record<string, number>> {
-    return this.#steering.refused;
+  /**
+   * What became of connections, and SYNs that the rules have refused by themselves, among them retransmissions; without
+   * `refused`, the rules cannot be asked now. Runs a tool: a few milliseconds.
+   */
+  get counts(): {
+    readonly events: Readonly<Record<string, number>>;
+    readonly refused?: Readonly<Record<string, number>>;
+  } {
+    let refused: Readonly<Record<string, number>> | undefined;
+    try {
+      const counts = this.#steering.counts;
+      refused = counts.refused;
+      // Rules that are made anew begin to count anew.
+      if (counts.knownPlain < this.#passed.last) this.#passed.before += this.#passed.last;
+      this.#passed.last = counts.knownPlain;
+    } catch {
+      // The rules are gone, or no tool can be run.
+    }
+    const { counters } = this.log;
+    const passed = this.#passed.before + this.#passed.last;
+    const outboundKnownPlain = (counters.outboundKnownPlain ?? 0) + passed;
+    return {
+      events: outboundKnownPlain === 0 ? counters : { ...counters, outboundKnownPlain },
+      ...(refused === undefined ? {} : { refused }),
+    };
+  }
+
+  /**
+   * Forgets what was learnt about paths, or what concerns one address: the next connections to there ask again.
+   * @returns how many entries that were
+   * @throws ERR_TCPCRYPT_KERNEL_FEATURE, with the words of nft: the kernel may let SYNs pass for a while still
+   */
+  async forgetPaths(address?: string): Promise<number> {
+    const count = this.memory.flush(address);
+    await this.#knownPlain.flush();
+    return count;
   }
 
   /**
@@ -303,6 +345,7 @@ export class Daemon {
   async stop(patience: number, because: 'asked' | 'failure' = 'asked'): Promise<void> {
     this.#stopping = true;
     clearInterval(this.#cgroups);
+    this.#knownPlain.close();
     clearTimeout(this.#repair);
     this.#watch.close();
     const deadline = Date.now() + patience;

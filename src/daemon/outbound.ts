@@ -9,7 +9,8 @@
  *     │ ◀═════ plain ══════▶│◀════ encrypted, or plain at first ═════▶ │
  *
  * Refused, unreachable, timed out: the SYN is released as it is, and the application hears from the network
- * itself. Destinations that cannot encrypt are remembered: their next SYNs pass at once, see path-memory.ts.
+ * itself. Destinations that cannot encrypt are remembered, see path-memory.ts, and the kernel is told: their next SYNs pass
+ * without us. (Not while a SYN to there is held: its retransmission must come to us as well, and not go out beside ours.)
  *
  * Under `private`, which the SYN's mark tells, no SYN is ever released to go out by itself: it is redirected, or
  * refused. (The rules would refuse it as well: src/kernel/policy-rules.ts.)
@@ -17,6 +18,7 @@
 import type { Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
+import type { KnownPlain } from '../kernel/known-plain.js';
 import type { HeldSegment } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
 import { MARK } from '../kernel/packet-marks.js';
@@ -110,6 +112,8 @@ export interface OutboundOptions {
   readonly queue: number;
   readonly encryption: Encryption;
   readonly memory: PathMemory;
+  /** What of the memory the kernel knows. */
+  readonly knownPlain: KnownPlain;
   readonly log: ConnectionLog;
   readonly carried: CarriedConnections;
   readonly wishes: Wishes;
@@ -128,6 +132,8 @@ export class Outbound {
   readonly #listener: TransparentListener;
   /** By {@link keyOf}. */
   readonly #expected = new Map<string, Expected>();
+  /** How many of them go to a destination, by {@link endpointText}. */
+  readonly #asking = new Map<string, number>();
   readonly #relays = new Set<Relay>();
 
   private constructor(options: OutboundOptions, listener: TransparentListener) {
@@ -215,6 +221,7 @@ export class Outbound {
     if (!insists && memory.isPlain(destination.address, destination.port, Date.now())) {
       log.count('outboundKnownPlain');
       this.#queue.accept(id);
+      this.#leaveInPeace(destination);
       return;
     }
     if (!relayable(syn) || this.#diag.finds(syn) === false) {
@@ -250,6 +257,8 @@ export class Outbound {
       asked,
     };
     this.#expected.set(key, expected);
+    const to = endpointText(destination);
+    this.#asking.set(to, (this.#asking.get(to) ?? 0) + 1);
     this.#watch(expected, () => {
       expected.givenUp = true;
       expected.attempt?.destroy();
@@ -372,7 +381,21 @@ export class Outbound {
 
   #learn({ destination, teaches, asked }: Expected, result: PathResult): void {
     if (!teaches) return;
-    this.#options.memory.learn(destination.address, destination.port, result, asked, Date.now());
+    const { memory, knownPlain } = this.#options;
+    const { address, port } = destination;
+    const now = Date.now();
+    memory.learn(address, port, result, asked, now);
+    if (result === 'encrypted') knownPlain.remove(address, port, now);
+    else this.#leaveInPeace(destination);
+  }
+
+  #leaveInPeace(destination: Endpoint): void {
+    if (this.#asking.has(endpointText(destination))) return;
+    const { memory, knownPlain } = this.#options;
+    const { address, port } = destination;
+    const now = Date.now();
+    const until = memory.plainUntil(address, port, now);
+    if (until > now) knownPlain.add(address, port, until, now);
   }
 
   /** @param bits of ours, added to the mark */
@@ -420,6 +443,15 @@ export class Outbound {
 
   #forget(expected: Expected): void {
     clearInterval(expected.watch);
+    if (this.#expected.get(expected.key) !== expected) return;
     this.#expected.delete(expected.key);
+    const to = endpointText(expected.destination);
+    const others = (this.#asking.get(to) ?? 1) - 1;
+    if (others > 0) {
+      this.#asking.set(to, others);
+      return;
+    }
+    this.#asking.delete(to);
+    this.#leaveInPeace(expected.destination);
   }
 }

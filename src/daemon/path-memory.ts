@@ -124,8 +124,12 @@ export class PathMemory {
 
   /** Whether a connection to there is better made without asking for encryption. */
   isPlain(address: string, port: number, now: number): boolean {
-    const known = lookUp(this.#destinations, keyOf(address, port), now);
-    return known !== undefined && known.quietUntil > now;
+    return this.plainUntil(address, port, now) > now;
+  }
+
+  /** Until when that is so (ms); what has passed otherwise. */
+  plainUntil(address: string, port: number, now: number): number {
+    return lookUp(this.#destinations, keyOf(address, port), now)?.quietUntil ?? 0;
   }
 
   /** What is to be expected of a destination that is asked: the result of its network's others. */

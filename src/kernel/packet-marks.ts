@@ -11,6 +11,11 @@ export const MARK = {
   REDIRECT: 0x02000000,
   /** `sk_mark` of listening sockets that negotiate ENO themselves: never steered to the daemon. */
   LISTENER_SPEAKS_ENO: 0x04000000,
+  /**
+   * The same bit on a SYN: its socket insists, TCP_ENO_TEP_MANDATORY or TCP_ENO_ENABLED 1 (bpf/eno_wish.h), and whether the
+   * destination is known to be plain is not asked. In `sk_mark` only while connecting.
+   */
+  INSISTS: 0x04000000,
   /** Routed to this machine whatever the destination: the daemon's legs on this machine (see steering.ts). */
   LOCAL_DELIVERY: 0x08000000,
   /** Verdict, of the daemon or of the policy: this segment is answered with RST. */

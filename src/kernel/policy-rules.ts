@@ -65,6 +65,15 @@ export const POLICY_COUNTERS = [
   'refused_inbound',
 ] as const;
 
+/** Destinations that the daemon leaves in peace: known-plain.ts fills them. The kernel bounds them as well. */
+export const KNOWN_PLAIN_SETS = [
+  { name: 'known_plain_ipv4', family: 'ipv4', type: 'ipv4_addr', protocol: 'ip' },
+  { name: 'known_plain_ipv6', family: 'ipv6', type: 'ipv6_addr', protocol: 'ip6' },
+] as const;
+const KNOWN_PLAIN_LIMIT = 65_536;
+/** What nft counts of the SYNs to them. */
+export const KNOWN_PLAIN_COUNTER = 'known_plain';
+
 /** What each action writes into the mark of a SYN. */
 export const ACTION_MARKS: Record<PolicyAction, number> = {
   clear: 0,
@@ -93,6 +102,9 @@ export const encryptsAnything = ({ outbound, inbound }: PolicyRules): boolean =>
  * mark REDIRECT, again after it: whatever happened in between, the daemon's death included, a SYN under `private`
  * goes no further. Its RST is made late, after the administrator's own rules: their connection tracking knows the SYN.
  *
+ * What is to be encrypted if possible is not held where the daemon has put the destination into a set, as it would let the
+ * SYN pass at once. The policy comes first: no set has a say about what is `private`.
+ *
  * Programs that speak ENO themselves are not touched, but under `private` their handshake must show it: the first
  * segment after the SYN carries ENO if its sender encrypts (RFC 8547 §4.5), and so does the SYN-ACK.
  *
@@ -103,7 +115,7 @@ export const policyTable = (rules: PolicyRules): string => `
 table inet ${POLICY_TABLE} {}
 delete table inet ${POLICY_TABLE}
 table inet ${POLICY_TABLE} {
-${POLICY_COUNTERS.map((name) => `  counter ${name} {}\n`).join('')}
+${[...POLICY_COUNTERS, KNOWN_PLAIN_COUNTER].map((name) => `  counter ${name} {}\n`).join('')}
   ${mustStay(rules) ? `chain ${KEEP} {}` : ''}
 
   chain ask_outbound {
@@ -121,13 +133,29 @@ ${chainRules(rules, 'outbound')}  }
   }
   chain before_queue_output {
     type filter hook output priority -301; policy accept;
-    ${IS_SYN} ${hasNot(MARK.DAEMON_SOCKET)} jump ask_outbound
+    ${IS_SYN} ${hasNot(MARK.DAEMON_SOCKET)} jump before_queue
   }
+  chain before_queue {
+    jump ask_outbound
+    # The policy wants it encrypted if possible, and nobody insists. (Who speaks ENO himself is not held anyway.)
+    meta mark & ${hex(BITS | MARK.REFUSE | MARK.INSISTS)} == ${hex(MARK.ENCRYPT)} tcp option ${ENO_KIND} missing jump known_plain
+  }
+${KNOWN_PLAIN_SETS.map(
+  ({ name, type }) => `  set ${name} {
+    type ${type} . inet_service; flags timeout; size ${KNOWN_PLAIN_LIMIT};
+  }
+`,
+).join('')}  chain known_plain {
+${KNOWN_PLAIN_SETS.map(
+  ({ name, protocol }) =>
+    `    ${protocol} daddr . tcp dport @${name} counter name ${KNOWN_PLAIN_COUNTER} meta mark set ${without(BITS)}\n`,
+).join('')}  }
   chain after_queue_output {
     type filter hook output priority -299; policy accept;
     ${IS_SYN} ${hasNot(MARK.DAEMON_SOCKET)} jump released
   }
   chain released {
+    meta mark set ${without(MARK.INSISTS)}
     meta mark & ${hex(MARK.REFUSE | MARK.PRIVATE)} == ${hex(MARK.REFUSE | MARK.PRIVATE)} counter name refused_outbound
     ${has(MARK.REDIRECT | MARK.REFUSE)} meta mark set ${without(BITS)} return
     jump ask_outbound
@@ -203,7 +231,7 @@ table inet ${POLICY_TABLE} { chain ${KEEP} {}; }
 ${mustStay(rules) ? '' : `delete chain inet ${POLICY_TABLE} ${KEEP}`}
 flush chain inet ${POLICY_TABLE} outbound_policy
 flush chain inet ${POLICY_TABLE} inbound_policy
-table inet ${POLICY_TABLE} {
+${KNOWN_PLAIN_SETS.map(({ name }) => `flush set inet ${POLICY_TABLE} ${name}\n`).join('')}table inet ${POLICY_TABLE} {
   chain outbound_policy {
 ${chainRules(rules, 'outbound')}  }
   chain inbound_policy {

@@ -24,6 +24,7 @@ import { TcpcryptError } from '../errors.js';
 import { ENO_KIND, has, hasNot, hex, IS_SYN, MARK, without } from './packet-marks.js';
 import {
   KEEP,
+  KNOWN_PLAIN_COUNTER,
   otherRules,
   POLICY_COUNTERS,
   POLICY_TABLE,
@@ -128,8 +129,8 @@ export class Steering {
     run('nft', ['-f', '-'], otherRules(policy));
   }
 
-  /** What the rules themselves have refused, daemon or no daemon; by the names in POLICY_COUNTERS. */
-  get refused(): Readonly<Record<(typeof POLICY_COUNTERS)[number], number>> {
+  /** SYNs that the rules themselves have refused, daemon or no daemon, and let pass as their destination is known to be plain. */
+  get counts(): RuleCounts {
     const { nftables } = JSON.parse(
       run('nft', ['-j', 'list', 'counters', 'table', 'inet', POLICY_TABLE]),
     ) as {
@@ -137,10 +138,8 @@ export class Steering {
     };
     const packets = (name: string): number =>
       nftables.find(({ counter }) => counter?.name === name)?.counter?.packets ?? 0;
-    return Object.fromEntries(POLICY_COUNTERS.map((name) => [name, packets(name)])) as Record<
-      (typeof POLICY_COUNTERS)[number],
-      number
-    >;
+    const refused = Object.fromEntries(POLICY_COUNTERS.map((name) => [name, packets(name)]));
+    return { refused: refused as RuleCounts['refused'], knownPlain: packets(KNOWN_PLAIN_COUNTER) };
   }
 
   /** Inbound SYNs go to their servers by themselves from now on, or are refused; connections are not affected. */
@@ -152,6 +151,11 @@ export class Steering {
   uninstall(): void {
     Steering.removeLeftovers();
   }
+}
+
+export interface RuleCounts {
+  readonly refused: Readonly<Record<(typeof POLICY_COUNTERS)[number], number>>;
+  readonly knownPlain: number;
 }
 
 export interface UninstallOptions {
@@ -387,15 +391,21 @@ export function run(tool: string, args: readonly string[], input = ''): string {
       input,
       encoding: 'utf8',
       stdio: 'pipe',
-      // Not everybody's PATH leads to the administrator's tools.
-      env: { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH || '/usr/bin:/bin'}:/usr/sbin:/sbin` },
+      env: toolEnvironment(),
     });
   } catch (cause) {
     throw toolError(tool, cause);
   }
 }
 
-function toolError(tool: string, cause: unknown): TcpcryptError {
+/** Not everybody's PATH leads to the administrator's tools. */
+export const toolEnvironment = (): NodeJS.ProcessEnv => ({
+  ...process.env,
+  LC_ALL: 'C',
+  PATH: `${process.env.PATH || '/usr/bin:/bin'}:/usr/sbin:/sbin`,
+});
+
+export function toolError(tool: string, cause: unknown): TcpcryptError {
   const { code, stderr } = cause as { code?: unknown; stderr?: unknown };
   if (code === 'ENOENT')
     return new TcpcryptError('ERR_TCPCRYPT_KERNEL_FEATURE', {

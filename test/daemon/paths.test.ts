@@ -8,6 +8,7 @@ import { type CapturedSegment, findOption, isSyn } from '#src/lab/pcap.js';
 import { Pair, python, skip } from './support/pair.js';
 import { greet } from './support/policies.js';
 import { MANY } from './support/probe.js';
+import { queued, untilKnownPlain } from './support/queue.js';
 
 const hasEno = ({ options }: CapturedSegment): boolean => findOption(options, 69) !== undefined;
 
@@ -93,7 +94,10 @@ describe('an attacker who strips the option, daemons at both ends', { skip }, ()
       assert.deepEqual(await ask(pair, port), { saw: 'answered', asked: [true] });
     const since = Date.now();
     undo();
+    await untilKnownPlain(pair.alice, pair.bob.address4, port);
+    const queuedBefore = queued(pair.alice);
     assert.deepEqual(await ask(pair, port), { saw: 'answered', asked: [false] });
+    assert.equal(queued(pair.alice), queuedBefore);
     await sleep(since + KNOWN.first - Date.now() + 100);
     pair.forget();
     assert.deepEqual(await ask(pair, port), { saw: 'answered', asked: [true] });

@@ -29,8 +29,8 @@ export class Control {
       status: () => statusOf(daemon),
       connections: () => ({ items: map(daemon.log.connections, connectionStatus) }),
       paths: () => ({ items: daemon.memory.list(Date.now()) }),
-      'flush-paths': ({ address }) => ({
-        forgotten: daemon.memory.flush(address === undefined ? undefined : canonical(address)),
+      'flush-paths': async ({ address }) => ({
+        forgotten: await daemon.forgetPaths(address === undefined ? undefined : canonical(address)),
       }),
       reload: () => {
         const { source, rules } = reload();

@@ -73,7 +73,7 @@ function registryOf(daemon: Daemon): Registry {
     }),
   );
   counter(registry, 'tcpcrypt_events_total', 'What became of connections', ['event'], () =>
-    Object.entries(log.counters).map(([event, value]) => [{ event }, value]),
+    Object.entries(daemon.counts.events).map(([event, value]) => [{ event }, value]),
   );
   counter(registry, 'tcpcrypt_fallbacks_total', 'Connections that stayed plain TCP', ['reason'], () =>
     Object.entries(log.fallbacks.counts).map(([reason, value]) => [{ reason }, value]),

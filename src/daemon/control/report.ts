@@ -13,6 +13,7 @@ const VERSION = (
 export function statusOf(daemon: Daemon): Status {
   const { log, memory } = daemon;
   const problems = problemsOf(daemon);
+  const { events, refused } = daemon.counts;
   return {
     state: daemon.stopping ? 'stopping' : problems.length > 0 ? 'degraded' : 'running',
     problems,
@@ -27,10 +28,10 @@ export function statusOf(daemon: Daemon): Status {
     bytes: { outbound: log.traffic('outbound'), inbound: log.traffic('inbound') },
     memoryBytes: process.memoryUsage.rss(),
     openFiles: openFiles(),
-    counters: log.counters,
+    counters: events,
     fallbacks: log.fallbacks.counts,
     failures: log.failures.counts,
-    ...refused(daemon),
+    ...(refused === undefined ? {} : { refused }),
     shed: log.shedding.counts.counts,
   };
 }
@@ -80,14 +81,6 @@ export function connectionStatus(entry: ConnectionEntry): ConnectionStatus {
 }
 
 const seconds = (since: number): number => Math.max(0, Math.round((Date.now() - since) / 1000));
-
-function refused(daemon: Daemon): Pick<Status, 'refused'> {
-  try {
-    return { refused: daemon.refused };
-  } catch {
-    return {}; // the rules are gone, or no tool can be run
-  }
-}
 
 function openFiles(): number | null {
   try {
