@@ -1,0 +1,118 @@
+/**
+ * What a connection costs beyond its arithmetic: calls through koffi, most of them system calls, of both ends together.
+ * Numbers that do not depend on the machine; whoever makes one of them larger should know it. (What Node itself does,
+ * accept(2), epoll(7), read(2) and so on, is not counted: it is the same for node:net.)
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import { after, before, test } from 'node:test';
+import type { Server } from '#src/index.js';
+import type { KernelPart } from './kernel-part.js';
+
+type Call = ((...args: unknown[]) => unknown) & { async?: unknown };
+interface Library {
+  func(...prototype: unknown[]): Call;
+}
+interface Koffi {
+  load(...args: unknown[]): Library;
+}
+
+/** Calls by the name of the C function. */
+let calls: Record<string, number> = {};
+
+// Before anything binds a function: so all modules are imported later. There are two of koffi: import and require.
+const { default: imported } = (await import('koffi')) as unknown as { default: Koffi };
+for (const koffi of new Set([imported, createRequire(import.meta.url)('koffi') as Koffi])) {
+  const load = koffi.load.bind(koffi);
+  koffi.load = (...args) => {
+    const library = load(...args);
+    return new Proxy(library, {
+      get: (target, key) => (key === 'func' ? counting(library) : Reflect.get(target, key, target)),
+    });
+  };
+}
+
+function counting(library: Library): Library['func'] {
+  return (...prototype) => {
+    const call = library.func(...prototype);
+    const name = /(\w+)\s*\(/.exec(String(prototype[0]))?.[1] ?? String(prototype[0]);
+    const counted = (...values: unknown[]) => {
+      calls[name] = (calls[name] ?? 0) + 1;
+      return call(...values);
+    };
+    return Object.assign(counted, { async: call.async });
+  };
+}
+
+const needsRoot = process.getuid?.() === 0 ? false : 'needs root';
+const HOST = '127.0.0.1';
+let kernel: KernelPart | undefined;
+let library: typeof import('#src/index.js');
+
+before(async () => {
+  if (needsRoot) return;
+  library = await import('#src/index.js');
+  kernel = (await import('./kernel-part.js')).KernelPart.load();
+});
+after(() => kernel?.unload());
+
+/** One byte there and back, closed in order. */
+async function exchange(port: number, resumption: boolean): Promise<boolean> {
+  const socket = library.connect({ host: HOST, port, mode: 'required', resumption });
+  socket.on('ready', () => socket.end('x'));
+  socket.resume();
+  await once(socket, 'close');
+  return socket.resumed;
+}
+
+async function listening(resumption: boolean): Promise<{ server: Server; port: number }> {
+  const server = library.createServer({ mode: 'required', resumption }, (socket) => socket.pipe(socket));
+  server.listen(0, HOST);
+  await once(server, 'listening');
+  return { server, port: (server.address() as AddressInfo).port };
+}
+
+/** The calls that one connection makes, at both ends, after a few others. */
+async function ofOneConnection(resumption: boolean): Promise<Record<string, number>> {
+  const { server, port } = await listening(resumption);
+  for (let i = 0; i < 8; i++) await exchange(port, resumption);
+  calls = {};
+  assert.equal(await exchange(port, resumption), resumption);
+  const counts = calls;
+  await new Promise((resolve) => server.close(resolve));
+  return counts;
+}
+
+const only = (counts: Record<string, number>, pattern: RegExp): Record<string, number> =>
+  Object.fromEntries(Object.entries(counts).filter(([name]) => pattern.test(name)));
+
+const SYSTEM_CALLS = /^[a-z]+$/;
+
+test('fresh: nine system calls besides the six messages, and ten HMACs', { skip: needsRoot }, async () => {
+  const counts = await ofOneConnection(false);
+  assert.deepEqual(only(counts, SYSTEM_CALLS), {
+    socket: 1,
+    setsockopt: 6, // SO_OOBINLINE, TCP_ENO_RAW; for each end TCP_ENO_SESSID and TCP_CRYPT_CONF
+    getsockopt: 2, // TCP_ENO_STATE for each end
+    send: 6, // Init1, Init2; for each end data and FINp
+  });
+  assert.equal(counts.EVP_PKEY_derive, 2);
+  assert.equal(counts.SHA256_Final, 2 * 10, 'ten HMACs');
+});
+
+test('resumed: fourteen system calls besides the four messages, no public-key work, and twelve HMACs', {
+  skip: needsRoot,
+}, async () => {
+  const counts = await ofOneConnection(true);
+  assert.deepEqual(only(counts, SYSTEM_CALLS), {
+    socket: 1,
+    setsockopt: 10, // ... TCP_ENO_EXPECT, TCP_ENO_RESUME_TAKE, and TCP_ENO_RESUMABLE for both ends' caches
+    getsockopt: 3, // ... TCP_CRYPT_RESUMPTION
+    send: 4,
+  });
+  assert.deepEqual(only(counts, /EVP_PKEY|RAND/), {});
+  // For each end: session ID, master key, a key for each direction; the next secret and its identifier.
+  assert.equal(counts.SHA256_Final, 2 * 2 * 6, 'twelve HMACs');
+});
