@@ -142,12 +142,13 @@ export class ResumptionCache {
     this.#promised.delete(key);
     const { chain, session } = found;
     if (this.#chains.has(chain)) {
-      // TC-25: who has an earlier secret has the later ones.
-      for (const earlier of chain.sessions.filter(({ index }) => index < session.index)) {
-        this.#drop(earlier, now);
+      const ahead: ResumableSession[] = [];
+      for (const other of chain.sessions) {
+        // TC-25: who has an earlier secret has the later ones.
+        if (other.index < session.index) this.#drop(other, now);
+        // An announced session may be behind: others overtook it.
+        else if (other.index > session.index) ahead.push(other);
       }
-      // An announced session may be behind: others overtook it.
-      const ahead = chain.sessions.filter(({ index }) => index > session.index);
       if (ahead.length === 0) ahead.push(followingResumable(session));
       chain.sessions = ahead;
       this.#advance(chain, session);
@@ -219,8 +220,9 @@ export class ResumptionCache {
   #advance(chain: Chain, { index }: ResumableSession): void {
     chain.confirmed = Math.max(chain.confirmed, index + 1);
     const siblings = this.#byPeer.get(chain.peer);
-    siblings?.delete(chain);
-    siblings?.add(chain);
+    if (siblings === undefined || siblings.size === 1) return;
+    siblings.delete(chain);
+    siblings.add(chain);
   }
 
   /** Derives and announces so much of the chain that `LOOK_AHEAD` sessions can be named. */

@@ -118,9 +118,9 @@ export function encryption(options: EncryptionOptions): Encryption {
   if (auth !== undefined) checkAuthentication(auth);
   const mode = auth !== undefined && demandsProof(auth) ? 'required' : wish;
   const teps = options.teps ?? DEFAULT_TEPS;
-  check(teps.length > 0 && teps.every(isTepId) && isSet(teps), 'teps', teps);
+  check(teps === DEFAULT_TEPS || isSet(teps, isTepId), 'teps', teps);
   const ciphers = options.ciphers ?? DEFAULT_CIPHERS;
-  check(ciphers.length > 0 && ciphers.every(isAeadId) && isSet(ciphers), 'ciphers', ciphers);
+  check(ciphers === DEFAULT_CIPHERS || isSet(ciphers, isAeadId), 'ciphers', ciphers);
   const handshakeTimeout = options.handshakeTimeout ?? HANDSHAKE_TIMEOUT;
   check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), 'handshakeTimeout', handshakeTimeout);
   const synTries = options.synTries ?? SYN_TRIES;
@@ -173,5 +173,5 @@ export function check(condition: boolean, detail: string, ...value: unknown[]): 
 const isInteger = (value: number, min: number, max: number): boolean =>
   Number.isInteger(value) && value >= min && value <= max;
 
-const isSet = (values: readonly number[]): boolean =>
-  values.every((value, index) => values.indexOf(value) === index);
+const isSet = (values: readonly number[], known: (value: number) => boolean): boolean =>
+  values.length > 0 && values.every((value, index) => known(value) && values.indexOf(value) === index);
