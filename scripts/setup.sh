@@ -21,6 +21,7 @@ esac
 case ${npm_lifecycle_event-} in
   demo) command="npm run demo" ;;
   test) command="npm test" ;;
+  bench) command="npm run bench" ;;
   *) command="npm run setup" ;;
 esac
 
@@ -91,6 +92,10 @@ groff-base:groff
 python3:python3
 "
 
+# What is compared with, and nothing else needs.
+[ "${npm_lifecycle_event-}" != bench ] || packages="$packages
+stunnel4:stunnel4"
+
 installed() {
   case $1 in
     /*) [ -e "$1" ] ;;
@@ -153,6 +158,7 @@ install_packages() {
       nginx-light) service=nginx ;;
       redis-server) service=redis-server ;;
       openssh-server) service=ssh ;;
+      stunnel4) service=stunnel4 ;;
       *) continue ;;
     esac
     update-rc.d $service disable >/dev/null 2>&1 || :
