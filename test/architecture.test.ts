@@ -58,6 +58,7 @@ const ALLOWED: Record<string, { readonly folders: readonly string[]; readonly pa
     daemon: {
       folders: ['socket', 'kernel', 'session', 'auth'],
       packages: [
+        'node:child_process',
         'node:crypto',
         'node:events',
         'node:fs',

@@ -12,9 +12,12 @@ import { SHARED_KEY_MIN } from './shared-key.js';
 const FILE_LIMIT = 16 * 1024;
 const OTHERS = 0o077;
 
+/** The contents of a file; throws when it is not fit for a secret. */
+export type ReadFile = (file: string) => Buffer;
+
 /** @throws ERR_TCPCRYPT_AUTH_KEY_FILE */
-export function readHostKey(file: string): KeyObject {
-  const key = parsed(file, readSecret(file).toString('latin1'));
+export function readHostKey(file: string, read: ReadFile = readSecret): KeyObject {
+  const key = parsed(file, read(file).toString('latin1'));
   if (key.asymmetricKeyType !== 'ed25519')
     throw unusable(file, `not an Ed25519 key: ${key.asymmetricKeyType}`);
   return key;
@@ -43,8 +46,8 @@ export function makeHostKey(file: string): boolean {
 }
 
 /** @throws ERR_TCPCRYPT_AUTH_KEY_FILE */
-export function readSharedKey(file: string): Buffer {
-  const bytes = readSecret(file);
+export function readSharedKey(file: string, read: ReadFile = readSecret): Buffer {
+  const bytes = read(file);
   const end = /\r?\n$/.exec(bytes.toString('latin1'))?.[0].length ?? 0;
   const key = bytes.subarray(0, bytes.length - end);
   if (key.length < SHARED_KEY_MIN)

@@ -1,20 +1,23 @@
 /** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { MAX_CONNECTIONS, MAX_HELD } from '../daemon/capacity.js';
 import { Control } from '../daemon/control/control.js';
-import { type MetricsPlace, metricsPlace } from '../daemon/control/metrics-place.js';
+import { type MetricsPlace, metricsPlace, type ReadyPlace } from '../daemon/control/metrics-place.js';
 import { defaultControlPath, openControlSocket, removeSocketScript } from '../daemon/control/place.js';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
 import { checkKnownHosts, makeKnownHostsDirectory } from '../daemon/known-hosts-file.js';
-import { daemonUser, leaveRoot } from '../daemon/least-privilege.js';
+import { checkReadable, daemonUser, leaveRoot } from '../daemon/least-privilege.js';
 import { notify } from '../daemon/notify.js';
 import { BUILT_IN, ONLY_COMMANDS, type Policy, withClearPorts } from '../daemon/policy/policy.js';
 import { DEFAULT_POLICY_FILE, loadPolicy } from '../daemon/policy/policy-file.js';
 import { TcpcryptError } from '../errors.js';
 import { Guard } from '../kernel/guard.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
+import { checkShareCount, largestShareCount } from '../kernel/shares.js';
 import { addNegotiationFlags, type NegotiationFlags, negotiationOptions } from './encryption-flags.js';
 import { logDestination } from './log-destination.js';
 
@@ -31,8 +34,10 @@ interface Flags extends NegotiationFlags {
   readonly user?: string;
   readonly maxConnections: number;
   readonly maxHeld: number;
+  readonly workers: number;
 }
 
+const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 /** EX_TEMPFAIL, sysexits.h: whoever watches over the daemon starts the next one. */
 const TO_BE_RESTARTED = 75;
 
@@ -71,6 +76,12 @@ export function register(program: Command): void {
       parseCount,
       MAX_HELD,
     )
+    .option(
+      '--workers <n>',
+      'processes that share the work: 1, 2, 4, 8 or 16, or "auto": as many as the machine has processors for',
+      parseWorkers,
+      1,
+    )
     .option('--user <name>', 'who to be once everything is set up (default: tcpcrypt, or else nobody)')
     .option('--log-level <level>', 'error, info or debug', 'info')
     .addHelpText(
@@ -95,7 +106,7 @@ async function run(flags: Flags): Promise<void> {
   let stopping = false;
   let daemon: Daemon | undefined;
   let control: Control | undefined;
-  let user: string;
+  let user: string | undefined;
   const controlPath = flags.control ?? defaultControlPath();
   // One daemon at a time in a network namespace: it would take the other's rules for leftovers.
   if (lockNamespace('daemon') === undefined)
@@ -113,13 +124,19 @@ async function run(flags: Flags): Promise<void> {
     await daemon?.stop(flags.drain * 1000, exitCode === 0 ? 'asked' : 'failure');
     control?.close();
     await cleaner.run();
-    logger.info({ event: 'stopped', ...daemon?.status }, 'stopped');
+    logger.info({ event: 'stopped', ...(await daemon?.status()) }, 'stopped');
     process.exit(exitCode);
   };
-  const reload = (): Policy => {
+  const becomeDaemonUser = ({ authentication = {} }: Policy): string => {
+    makeKnownHostsDirectory(authentication, daemonUser(flags.user));
+    const name = leaveRoot(flags.user);
+    checkKnownHosts(authentication, name);
+    return name;
+  };
+  const reload = async (): Promise<Policy> => {
     if (daemon === undefined) throw new TcpcryptError('ERR_TCPCRYPT_NOT_RUNNING');
     try {
-      const policy = daemon.reload();
+      const policy = await daemon.reload();
       const { source, rules } = policy;
       logger.info({ event: 'reloaded', policy: source, rules: rules.length }, 'policy reloaded');
       return policy;
@@ -130,6 +147,8 @@ async function run(flags: Flags): Promise<void> {
     }
   };
   try {
+    if (flags.workers > 1) checkReadable(WORKER, flags.user);
+    const metrics = flags.metrics && readyPlace(flags.metrics);
     daemon = await Daemon.start({
       logger,
       queue: flags.queue,
@@ -137,6 +156,18 @@ async function run(flags: Flags): Promise<void> {
       policy: () => withClearPorts(policy(), flags.except),
       ...negotiationOptions(flags),
       ...(flags.pins === undefined ? {} : { pins: flags.pins }),
+      ...(flags.workers === 1
+        ? {}
+        : {
+            workers: {
+              count: flags.workers,
+              program: WORKER,
+              logLevel: flags.logLevel,
+              leaveRoot: (policy) => {
+                user = becomeDaemonUser(policy);
+              },
+            },
+          }),
       onFailure: (error) => {
         logger.error({ event: 'failure', error: error.message }, 'cannot go on');
         void stop('failure', 1);
@@ -145,12 +176,9 @@ async function run(flags: Flags): Promise<void> {
     control = await Control.start(daemon, {
       fd: controlFd,
       reload,
-      ...(flags.metrics === undefined ? {} : { metrics: flags.metrics }),
+      ...(metrics === undefined ? {} : { metrics }),
     });
-    const { authentication = {} } = daemon.policy;
-    makeKnownHostsDirectory(authentication, daemonUser(flags.user));
-    user = leaveRoot(flags.user);
-    checkKnownHosts(authentication, user);
+    user ??= becomeDaemonUser(daemon.policy);
   } catch (error) {
     control?.close();
     await daemon?.stop(0, 'failure');
@@ -162,19 +190,17 @@ async function run(flags: Flags): Promise<void> {
     logger.fatal({ event: 'failure', error: error.stack }, 'internal error');
     process.exit(1);
   });
-  process.on('SIGUSR2', () => logger.info({ event: 'status', ...daemon?.status }, 'status'));
-  process.on('SIGHUP', () => {
-    try {
-      reload();
-    } catch {
-      // It is in the log.
-    }
-  });
+  const tell = async (): Promise<void> =>
+    logger.info({ event: 'status', ...(await daemon?.status()) }, 'status');
+  process.on('SIGUSR2', () => void tell());
+  // What goes wrong is in the log.
+  process.on('SIGHUP', () => void reload().catch(() => {}));
   process.on('SIGTERM', () => void stop('SIGTERM', 0));
   process.on('SIGINT', () => void stop('SIGINT', 0));
   process.on('SIGQUIT', () => void stop('SIGQUIT', TO_BE_RESTARTED));
   const { source, rules } = daemon.policy;
-  logger.info({ event: 'ready', user, policy: source, rules: rules.length }, 'ready');
+  const count = flags.workers > 1 ? { workers: flags.workers } : {};
+  logger.info({ event: 'ready', user, ...count, policy: source, rules: rules.length }, 'ready');
   notify('READY=1');
 }
 
@@ -194,6 +220,22 @@ function parseCount(text: string): number {
   if (!/^\d{1,7}$/.test(text) || Number(text) < 1) throw new InvalidArgumentError('a number from 1');
   return Number(text);
 }
+
+/** @throws InvalidArgumentError */
+function parseWorkers(text: string): number {
+  if (text === 'auto') return largestShareCount(availableParallelism());
+  const count = /^\d{1,3}$/.test(text) ? Number(text) : Number.NaN;
+  try {
+    checkShareCount(count);
+  } catch {
+    throw new InvalidArgumentError('1, 2, 4, 8, 16 or "auto"');
+  }
+  return count;
+}
+
+/** A socket by path has the same permissions as the control socket; what is left of it, the next start replaces. */
+const readyPlace = (place: MetricsPlace): ReadyPlace =>
+  'path' in place ? { fd: openControlSocket(place.path) } : place;
 
 function parsePorts(text: string): number[] {
   return text.split(',').map((port) => {

@@ -61,6 +61,10 @@ function text(status: Status): string {
       way,
       `received ${size(bytes[way].received)}, sent ${size(bytes[way].sent)}`,
     ]),
+    ...(status.workers ?? []).map(({ worker, pid, connections, memoryBytes }) => [
+      `worker ${worker}`,
+      `process ${pid}, ${connections} connections, ${size(memoryBytes)} of memory`,
+    ]),
     ['resources', `${size(status.memoryBytes)} of memory, ${status.openFiles ?? 'all'} open files`],
   ];
   const lists = [

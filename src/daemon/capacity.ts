@@ -21,16 +21,23 @@ export interface Limits {
   readonly maxHandshakes?: number;
 }
 
+export const withDefaults = ({ maxConnections, maxHeld, maxHandshakes }: Limits = {}): Required<Limits> => ({
+  maxConnections: maxConnections ?? MAX_CONNECTIONS,
+  maxHeld: maxHeld ?? MAX_HELD,
+  maxHandshakes: maxHandshakes ?? MAX_HANDSHAKES,
+});
+
 export class Capacity {
   readonly maxConnections: number;
   readonly maxHeld: number;
   readonly maxHandshakes: number;
   readonly #sources: (() => number)[] = [];
 
-  constructor({ maxConnections, maxHeld, maxHandshakes }: Limits = {}) {
-    this.maxConnections = maxConnections ?? MAX_CONNECTIONS;
-    this.maxHeld = maxHeld ?? MAX_HELD;
-    this.maxHandshakes = maxHandshakes ?? MAX_HANDSHAKES;
+  constructor(limits: Limits = {}) {
+    const { maxConnections, maxHeld, maxHandshakes } = withDefaults(limits);
+    this.maxConnections = maxConnections;
+    this.maxHeld = maxHeld;
+    this.maxHandshakes = maxHandshakes;
   }
 
   /** `count` tells how many connections its owner has in hand. */

@@ -44,6 +44,8 @@ export type Counter =
   | 'inboundPrivateRefused'
   /** How often others have deleted firewall rules of ours. */
   | 'rulesLost'
+  /** How often a worker has ended, and with it what it relayed. */
+  | 'workersLost'
   /** Connections that ended with an error code of ours. */
   | 'failed';
 
@@ -51,6 +53,11 @@ export type Counter =
 export interface Traffic {
   readonly received: number;
   readonly sent: number;
+}
+
+export interface Numbers {
+  readonly after: number;
+  readonly step: number;
 }
 
 export class ConnectionLog {
@@ -61,7 +68,8 @@ export class ConnectionLog {
     outbound: { received: 0, sent: 0 },
     inbound: { received: 0, sent: 0 },
   };
-  #lastId = 0;
+  readonly #step: number;
+  #lastId: number;
 
   /** Why connections stayed plain TCP, by error code. */
   readonly fallbacks = new ReasonCounter();
@@ -69,8 +77,11 @@ export class ConnectionLog {
   readonly failures = new ReasonCounter();
   readonly shedding: Shedding;
 
-  constructor(logger: Logger) {
+  /** @param numbers of connections: the first one is `after` + `step`; of several logs, each has its own */
+  constructor(logger: Logger, { after, step }: Numbers = { after: 0, step: 1 }) {
     this.#logger = logger;
+    this.#step = step;
+    this.#lastId = after;
     this.shedding = new Shedding(logger);
   }
 
@@ -113,7 +124,7 @@ export class ConnectionLog {
 
   /** @param local,remote "address:port" as the application, or the local server, sees them */
   open(direction: Direction, local: string, remote: string): ConnectionEntry {
-    this.#lastId++;
+    this.#lastId += this.#step;
     const entry = new ConnectionEntry(this, this.#logger, {
       connection: this.#lastId,
       direction,

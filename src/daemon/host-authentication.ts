@@ -14,7 +14,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Authentication } from '../auth/authenticate.js';
 import { certificate } from '../auth/certificate.js';
 import { isFor } from '../auth/certificate-chain.js';
-import { readHostKey, readSecret, readSharedKey, unusable } from '../auth/key-files.js';
+import { type ReadFile, readHostKey, readSecret, readSharedKey, unusable } from '../auth/key-files.js';
 import { knownHosts } from '../auth/known-hosts.js';
 import { knownKey } from '../auth/known-key.js';
 import type { Mechanism } from '../auth/mechanism.js';
@@ -27,6 +27,38 @@ import type { Direction, Policy } from './policy/policy.js';
 /** Told of hosts whose key is remembered for the first time. */
 export type OnFirstUse = (host: string, fingerprint: string) => void;
 
+/** Where keys and certificates are read. */
+export interface HostFiles {
+  readonly secret: ReadFile;
+  readonly open: ReadFile;
+}
+const ON_DISK: HostFiles = { secret: readSecret, open: (file) => readFileSync(file) };
+
+/** What a process that cannot read the files any more is given: contents, by name. */
+export type HostFileContents = ReadonlyMap<string, Uint8Array>;
+
+/** Reads on the disk, and remembers for {@link filesFrom}. */
+export function rememberingFiles(): { readonly files: HostFiles; readonly contents: HostFileContents } {
+  const contents = new Map<string, Uint8Array>();
+  const remembering =
+    (read: ReadFile): ReadFile =>
+    (file) => {
+      const bytes = read(file);
+      contents.set(file, bytes);
+      return bytes;
+    };
+  return { files: { secret: remembering(ON_DISK.secret), open: remembering(ON_DISK.open) }, contents };
+}
+
+export function filesFrom(contents: HostFileContents): HostFiles {
+  const read: ReadFile = (file) => {
+    const bytes = contents.get(file);
+    if (bytes === undefined) throw unusable(file, 'it was not read at the start');
+    return Buffer.from(bytes);
+  };
+  return { secret: read, open: read };
+}
+
 export class HostAuthentication {
   readonly #mechanisms: ReadonlyMap<HostMechanism, Mechanism>;
   #policy: Policy;
@@ -37,15 +69,15 @@ export class HostAuthentication {
   readonly offered: Authentication | undefined;
 
   /** @throws ERR_TCPCRYPT_AUTH_KEY_FILE */
-  constructor(policy: Policy, onFirstUse: OnFirstUse) {
+  constructor(policy: Policy, onFirstUse: OnFirstUse, files: HostFiles = ON_DISK) {
     const { authentication: secrets = {} } = policy;
     const mechanisms = new Map<HostMechanism, Mechanism>();
     const add = (name: HostMechanism, mechanism: Mechanism | undefined): void => {
       if (mechanism !== undefined) mechanisms.set(name, mechanism);
     };
-    add('certificate', certificateMechanism(secrets));
-    add('host-key', hostKeyMechanism(secrets, onFirstUse));
-    add('shared-key', sharedKeyMechanism(secrets));
+    add('certificate', certificateMechanism(secrets, files));
+    add('host-key', hostKeyMechanism(secrets, onFirstUse, files));
+    add('shared-key', sharedKeyMechanism(secrets, files));
     this.#mechanisms = mechanisms;
     this.#policy = policy;
     this.offered = mechanisms.size === 0 ? undefined : { offer: [...mechanisms.values()], require: false };
@@ -73,22 +105,23 @@ export class HostAuthentication {
   }
 }
 
-function sharedKeyMechanism({ sharedKey: file }: HostSecrets): Mechanism | undefined {
-  return file === undefined ? undefined : sharedKey({ key: readSharedKey(file) });
+function sharedKeyMechanism({ sharedKey: file }: HostSecrets, { secret }: HostFiles): Mechanism | undefined {
+  return file === undefined ? undefined : sharedKey({ key: readSharedKey(file, secret) });
 }
 
 function hostKeyMechanism(
   { hostKey, knownHosts: file, firstUse = 'refuse' }: HostSecrets,
   onFirstUse: OnFirstUse,
+  { secret }: HostFiles,
 ): Mechanism | undefined {
   if (hostKey === undefined && file === undefined) return undefined;
   return knownKey({
-    ...(hostKey === undefined ? {} : { key: readHostKey(hostKey) }),
+    ...(hostKey === undefined ? {} : { key: readHostKey(hostKey, secret) }),
     ...(file === undefined ? {} : { trust: knownHosts({ file, firstUse, onFirstUse }) }),
   });
 }
 
-function certificateMechanism(secrets: HostSecrets): Mechanism | undefined {
+function certificateMechanism(secrets: HostSecrets, files: HostFiles): Mechanism | undefined {
   const { certificate: chain, certificateKey: key, ca, names = [] } = secrets;
   if (chain === undefined && ca === undefined) return undefined;
   const authorize = (peer: X509Certificate, remoteAddress: string | undefined): string => {
@@ -104,8 +137,8 @@ function certificateMechanism(secrets: HostSecrets): Mechanism | undefined {
     return certificate({
       ...(chain === undefined || key === undefined
         ? {}
-        : { key: readSecret(key).toString('latin1'), chain: readFileSync(chain, 'latin1') }),
-      ...(ca === undefined ? {} : { trust: { ca: readFileSync(ca, 'latin1'), authorize } }),
+        : { key: files.secret(key).toString('latin1'), chain: files.open(chain).toString('latin1') }),
+      ...(ca === undefined ? {} : { trust: { ca: files.open(ca).toString('latin1'), authorize } }),
     });
   } catch (error) {
     if (error instanceof TcpcryptError && error.code === 'ERR_TCPCRYPT_AUTH_KEY_FILE') throw error;

@@ -45,6 +45,8 @@ export interface InboundOptions {
   readonly capacity: Capacity;
   readonly hosts: HostAuthentication;
   readonly ipv6: boolean;
+  /** Where to listen; otherwise where it is free. */
+  readonly ports?: { readonly inboundPort: number; readonly privatePort: number };
 }
 
 /** A connection on its way to the local server. */
@@ -83,9 +85,12 @@ export class Inbound {
     // The kernel answers a SYN before anybody knows what will be demanded of its sender.
     const aware = options.hosts.offered !== undefined;
     const transparent = { ipv6: options.ipv6, offer: passiveEnoOffer({ ...options.encryption, aware }) };
-    const listener = await TransparentListener.open(transparent);
+    const { ports } = options;
+    const open = (port: number | undefined): Promise<TransparentListener> =>
+      TransparentListener.open({ ...transparent, ...(port === undefined ? {} : { port }) });
+    const listener = await open(ports?.inboundPort);
     try {
-      return new Inbound(options, listener, await TransparentListener.open(transparent));
+      return new Inbound(options, listener, await open(ports?.privatePort));
     } catch (error) {
       listener.close();
       throw error;

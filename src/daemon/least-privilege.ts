@@ -7,6 +7,7 @@
  * The pinned BPF maps are open already, and an open map may be written to. The guards that clean up after the daemon
  * were started before, and stay root: they are shells with a fixed text that wait for the end of a pipe.
  */
+import { spawnSync } from 'node:child_process';
 import { TcpcryptError } from '../errors.js';
 import { becomeUser, CAP, findUser } from '../kernel/privileges.js';
 
@@ -33,6 +34,26 @@ export function leaveRoot(name?: string): string {
     });
   becomeUser(user, [CAP.NET_ADMIN, CAP.NET_BIND_SERVICE]);
   return wanted;
+}
+
+/**
+ * Workers are started by a daemon that is not root any more.
+ * @throws ERR_TCPCRYPT_PERMISSION when the daemon's user could not
+ */
+export function checkReadable(program: string, name?: string): void {
+  const wanted = daemonUser(name);
+  if (process.geteuid?.() !== 0 || wanted === ROOT) return;
+  const user = findUser(wanted);
+  if (user === undefined) return; // leaveRoot() says so
+  const found = spawnSync('/bin/sh', ['-c', '[ -r "$1" ] && [ -x "$2" ]', 'sh', program, process.execPath], {
+    uid: user.uid,
+    gid: user.gid,
+    stdio: 'ignore',
+  });
+  if (found.status !== 0)
+    throw new TcpcryptError('ERR_TCPCRYPT_PERMISSION', {
+      detail: `--workers: ${wanted} must be able to run ${process.execPath} and to read ${program}: install tcpcrypt where it can, or --workers 1`,
+    });
 }
 
 /** As whom the daemon is to go on, see {@link leaveRoot}. */

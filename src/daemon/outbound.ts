@@ -121,6 +121,8 @@ export interface OutboundOptions {
   readonly hosts: HostAuthentication;
   readonly onFailure: (error: Error) => void;
   readonly ipv6: boolean;
+  /** Where to listen; otherwise where it is free. */
+  readonly relayPort?: number;
 }
 
 export class Outbound {
@@ -152,7 +154,10 @@ export class Outbound {
 
   /** Starts; SYNs come as soon as the steering rules are there. */
   static async open(options: OutboundOptions): Promise<Outbound> {
-    const listener = await TransparentListener.open({ ipv6: options.ipv6 });
+    const { ipv6, relayPort } = options;
+    const listener = await TransparentListener.open(
+      relayPort === undefined ? { ipv6 } : { ipv6, port: relayPort },
+    );
     try {
       return new Outbound(options, listener);
     } catch (error) {

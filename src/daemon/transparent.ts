@@ -18,6 +18,8 @@ export interface TransparentOptions {
   readonly offer?: EnoOffer;
   /** On ::1 as well. */
   readonly ipv6: boolean;
+  /** Reserved for us by another process, see {@link reservePort}; otherwise one that is free. */
+  readonly port?: number;
 }
 
 /** A listener on the same, free port of 127.0.0.1 and ::1. What it accepts is half-open. */
@@ -40,7 +42,8 @@ export class TransparentListener {
   }
 
   static async open(options: TransparentOptions): Promise<TransparentListener> {
-    const { port, places } = freePort(options.ipv6);
+    const { port, places } =
+      options.port === undefined ? reservePort(options.ipv6) : { port: options.port, places: [] };
     const listener = new TransparentListener(port, places, options);
     try {
       await listener.#listen();
@@ -94,8 +97,14 @@ export class TransparentListener {
 
 const familiesOf = (ipv6: boolean): readonly (4 | 6)[] => (ipv6 ? [4, 6] : [4]);
 
+export interface Reservation {
+  readonly port: number;
+  /** Descriptors; the port is ours until they are closed. */
+  readonly places: number[];
+}
+
 /** A port that is free on both loopback addresses, and bound there. */
-function freePort(ipv6: boolean): { readonly port: number; readonly places: number[] } {
+export function reservePort(ipv6: boolean): Reservation {
   for (let attempt = 1; ; attempt++) {
     const places: number[] = [];
     try {

@@ -8,6 +8,8 @@ import type { Host } from '../lab/host.js';
 
 export interface LogLine {
   readonly event?: string;
+  /** Of `--workers`: who says it. */
+  readonly worker?: number;
   readonly direction?: 'outbound' | 'inbound';
   readonly local?: string;
   readonly remote?: string;

@@ -6,11 +6,10 @@
  *     entry.secure(sessionId, cipher)                 once the key exchange is over
  *     entry.close()                                   when the connection has ended
  */
-import { TcpcryptError } from '../errors.js';
+import { type MapSource, openDaemonMap } from './daemon-maps.js';
 import { TCP_ENO_SESSID_MAX, TCP_ENO_STATE_SIZE } from './eno-socket.js';
-import { deleteElement, keysOf, lookupElement, openMap, takeElement, updateElement } from './libbpf.js';
+import { deleteElement, keysOf, lookupElement, takeElement, updateElement } from './libbpf.js';
 import { close } from './libc.js';
-import { mapPin } from './pins.js';
 import { addressBytes, addressText } from './sockaddr.js';
 import { netnsCookie } from './true-peer.js';
 
@@ -60,13 +59,10 @@ export class CarriedConnections {
   /** Whose the entry of a tuple is: what ends late must not take away what a later connection put there. */
   readonly #owners = new Map<string, CarriedEntry>();
 
-  /**
-   * @param pins the directory that "tcpcrypt up" reported
-   * @throws ERR_TCPCRYPT_KERNEL_ABSENT
-   */
-  constructor(pins: string) {
-    this.#map = open(pins, 'eno_carried', KEY_SIZE, VALUE_SIZE);
-    this.#flushes = open(pins, 'eno_flushes', FIRST.length, 8);
+  /** @throws ERR_TCPCRYPT_KERNEL_ABSENT */
+  constructor(maps: MapSource) {
+    this.#map = openDaemonMap(maps, 'eno_carried');
+    this.#flushes = openDaemonMap(maps, 'eno_flushes');
     this.#flushesSeen = this.#countFlushes();
   }
 
@@ -101,10 +97,11 @@ export class CarriedConnections {
     }
   }
 
-  /** Removes what a daemon that was killed left in this network namespace. */
-  removeLeftovers(): void {
+  /** Removes what a daemon that was killed left in this network namespace, as far as it concerns `hosts`. */
+  removeLeftovers(hosts: (remoteAddress: string) => boolean = () => true): void {
     for (const key of [...keysOf(this.#map, KEY_SIZE)]) {
-      if (key.readBigUInt64LE() === this.#netns && !this.#owners.has(key.toString('latin1')))
+      const isOurs = this.#owners.has(key.toString('latin1'));
+      if (key.readBigUInt64LE() === this.#netns && !isOurs && hosts(tupleOf(key).remote.address))
         deleteElement(this.#map, key);
     }
   }
@@ -183,13 +180,6 @@ export class CarriedEntry {
     this.#flushed = true;
     return true;
   }
-}
-
-function open(pins: string, name: string, keySize: number, valueSize: number): number {
-  const map = openMap(mapPin(pins, name), keySize, valueSize);
-  if (map === undefined)
-    throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
-  return map;
 }
 
 function facts(value: Buffer): CarriedFacts {

@@ -290,16 +290,27 @@ export class NfQueue {
 function bindError(queue: number, errno: number): TcpcryptError {
   // The kernel says EPERM also when the queue belongs to somebody else.
   const owner = errno === EPERM || errno === EBUSY ? ownerOf(queue) : undefined;
-  if (owner !== undefined)
-    return new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
-      detail: `NFQUEUE number ${queue} is in use by process ${owner}: choose another, or end that process`,
-    });
+  if (owner !== undefined) return inUse(queue, owner);
   if (errno === EINVAL || errno === EOPNOTSUPP)
     return new TcpcryptError('ERR_TCPCRYPT_KERNEL_FEATURE', {
       detail: 'NFQUEUE: CONFIG_NETFILTER_NETLINK_QUEUE (modprobe nfnetlink_queue)',
     });
   return systemError(`bind NFQUEUE number ${queue}`, errno);
 }
+
+/**
+ * For whoever opens it later, without the right to see whose it is.
+ * @throws ERR_TCPCRYPT_SYSTEM when another process has bound it
+ */
+export function checkQueueFree(queue: number): void {
+  const owner = ownerOf(queue);
+  if (owner !== undefined) throw inUse(queue, owner);
+}
+
+const inUse = (queue: number, owner: string): TcpcryptError =>
+  new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
+    detail: `NFQUEUE number ${queue} is in use by process ${owner}: choose another, or end that process`,
+  });
 
 /** The netlink port, mostly the process id, that has bound `queue`: columns 1 and 2 of the kernel's list. */
 function ownerOf(queue: number): string | undefined {

@@ -10,6 +10,8 @@ import { capset, prctl, trySeccomp } from './libc.js';
 /** Numbers of linux/capability.h. */
 export const CAP = { NET_BIND_SERVICE: 10, NET_ADMIN: 12 } as const;
 
+const PR_SET_PDEATHSIG = 1;
+const PR_SET_DUMPABLE = 4;
 const PR_SET_KEEPCAPS = 8;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_NO_NEW_PRIVS = 38;
@@ -64,6 +66,16 @@ export function becomeUser(user: User, capabilities: readonly number[]): void {
   for (const capability of capabilities) prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability);
   prctl(PR_SET_NO_NEW_PRIVS, 1);
   noNewPrivilegesForAllThreads();
+}
+
+/**
+ * For a child that goes on as what its parent has become: the kernel kills it when its parent ends, however that ends
+ * (PR_SET_PDEATHSIG), and its memory is closed as its parent's is.
+ */
+export function endWithParent(): void {
+  const SIGKILL = 9;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_DUMPABLE, 0);
 }
 
 /** A seccomp filter that forbids nothing, but is put on all threads and takes "no new privileges" along. */

@@ -5,7 +5,8 @@
  * What there is while installed, all in the network namespace of this process:
  *
  *   nft table inet tcpcrypt_policy    which SYNs are ours at all, and what is refused, see policy-rules.ts
- *   iptables/ip6tables, table raw     one rule: outbound SYNs that are to be encrypted are held in an NFQUEUE
+ *   iptables/ip6tables, table raw     one rule: outbound SYNs that are to be encrypted are held in an NFQUEUE;
+ *                                     with several workers, one rule and one queue for each
  *   nft table inet tcpcrypt           everything else, see {@link ruleset}
  *   ip rule, ip route (v4 and v6)     packets with mark LOCAL_DELIVERY go to this machine, whatever their address
  *
@@ -31,6 +32,7 @@ import {
   type PolicyRules,
   policyTable,
 } from './policy-rules.js';
+import { checkShareCount, type SharePattern, sharePattern } from './shares.js';
 
 /** The nft table and, as its comment, the iptables rule bear this name. */
 const NAME = 'tcpcrypt';
@@ -47,7 +49,8 @@ const FAMILIES = [
 ] as const;
 type Family = (typeof FAMILIES)[number];
 
-export interface SteeringOptions {
+/** Where the connections with a part of all other hosts go: to one process of the daemon. */
+export interface Share {
   /** The NFQUEUE that gets outbound SYNs. Without a process at the queue they pass. */
   readonly queue: number;
   /**
@@ -62,6 +65,14 @@ export interface SteeringOptions {
   readonly inboundPort: number;
   /** The same for SYNs that the policy says are `private`: what is accepted there must be encrypted. */
   readonly privatePort: number;
+}
+
+export interface SteeringOptions extends Share {
+  /**
+   * Further processes; together with the first, a power of two. Which one it is, the last bits of the other host's
+   * address tell, see shares.ts: in both directions the same one, as what it remembers of that host is of use there.
+   */
+  readonly others?: readonly Share[];
   readonly policy: PolicyRules;
   /** Default: whether this network namespace has IPv6. */
   readonly ipv6?: boolean;
@@ -78,7 +89,8 @@ export class Steering {
    * tool, when a tool is missing or refuses.
    */
   static install(options: SteeringOptions): Steering {
-    checkOptions(options);
+    const shares = [options, ...(options.others ?? [])];
+    checkShares(shares);
     const families = FAMILIES.filter((f) => f.name === 'ipv4' || (options.ipv6 ?? hasIPv6()));
     // What a killed daemon left in force stays so until the new policy takes its place.
     const inForce = exists('table', 'inet', POLICY_TABLE);
@@ -90,12 +102,14 @@ export class Steering {
         run('ip', [family.ip, 'rule', 'add', ...LOCAL_RULE]);
       }
       // Last, as from here on packets are held.
-      for (const family of families) run(family.iptables, queueRule(options));
+      for (const family of families)
+        for (const [index, share] of shares.entries())
+          run(family.iptables, queueRule(share, sharePattern(family.name, index, shares.length)));
     } catch (error) {
       Steering.removeLeftovers({ butWhatRefuses: inForce });
       throw error;
     }
-    return new Steering(families);
+    return new Steering(families, shares.length);
   }
 
   /**
@@ -107,9 +121,11 @@ export class Steering {
   }
 
   readonly #families: readonly Family[];
+  readonly #shares: number;
 
-  private constructor(families: readonly Family[]) {
+  private constructor(families: readonly Family[], shares: number) {
     this.#families = families;
+    this.#shares = shares;
   }
 
   /** What somebody else has deleted of ours: 'tables' that legs on this machine cannot do without, or the 'queue' rule. */
@@ -117,7 +133,8 @@ export class Steering {
     const tables = run('nft', ['list', 'tables']).split('\n');
     if (![NAME, POLICY_TABLE].every((table) => tables.includes(`table inet ${table}`))) return 'tables';
     const queued = ({ iptables }: Family): boolean =>
-      run(iptables, ['-w', '-t', QUEUE_TABLE, '-S', QUEUE_CHAIN]).includes(`--comment ${NAME} `);
+      run(iptables, ['-w', '-t', QUEUE_TABLE, '-S', QUEUE_CHAIN]).split(`--comment ${NAME} `).length >
+      this.#shares;
     return this.#families.every(queued) ? undefined : 'queue';
   }
 
@@ -234,9 +251,10 @@ const LOCAL_RULE = [
 ];
 
 /** Holds the first SYN of outbound connections that the policy wants encrypted. */
-function queueRule({ queue }: SteeringOptions): string[] {
+function queueRule({ queue }: Share, pattern: SharePattern | undefined): string[] {
   return [
     ...['-w', '-t', QUEUE_TABLE, '-A', QUEUE_CHAIN],
+    ...(pattern === undefined ? [] : ['-d', `${pattern.value}/${pattern.mask}`]),
     ...['!', '-o', 'lo', '-p', 'tcp'],
     ...['-m', 'mark', '--mark', `${hex(MARK.ENCRYPT)}/${hex(MARK.ENCRYPT | MARK.DAEMON_SOCKET)}`],
     // ECE and CWR are not looked at: an ECN SYN carries both.
@@ -263,15 +281,17 @@ function queueRule({ queue }: SteeringOptions): string[] {
  * would collide, also when the first is long in TIME_WAIT.
  */
 function ruleset(options: SteeringOptions, families: readonly Family[]): string {
-  const { relayPort, inboundPort, privatePort } = options;
-  const ours = [...new Set([relayPort, inboundPort, privatePort])];
-  const tproxyTo = (port: number, and = ''): string =>
-    families
-      .map(
-        (f) =>
-          `    meta nfproto ${f.name} meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${port} ${and}accept\n`,
-      )
-      .join('');
+  const shares = [options, ...(options.others ?? [])];
+  const ours = shares.flatMap(({ relayPort, inboundPort, privatePort }) => [
+    ...new Set([relayPort, inboundPort, privatePort]),
+  ]);
+  const rule = (f: Family, far: 'saddr' | 'daddr', index: number, port: number, and: string): string => {
+    const pattern = sharePattern(f.name, index, shares.length);
+    const host = pattern === undefined ? '' : `${f.nft} ${far} & ${pattern.mask} == ${pattern.value} `;
+    return `    meta nfproto ${f.name} ${host}meta l4proto tcp tproxy ${f.nft} to ${f.loopback}:${port} ${and}accept\n`;
+  };
+  const tproxyTo = (far: 'saddr' | 'daddr', port: (share: Share) => number, and = ''): string =>
+    families.flatMap((f) => shares.map((share, index) => rule(f, far, index, port(share), and))).join('');
   return `
 table inet ${NAME} {
 ${families.map(createdMemo).join('')}
@@ -281,7 +301,7 @@ ${families.map(createdMemo).join('')}
     iifname "lo" ${has(MARK.REDIRECT)} ${IS_SYN} jump to_relay
   }
   chain to_relay {
-${tproxyTo(relayPort)}    # No listener: it is gone.
+${tproxyTo('daddr', (share) => share.relayPort)}    # No listener: it is gone.
     meta l4proto tcp reject with tcp reset
   }
 
@@ -310,14 +330,14 @@ ${tproxyTo(relayPort)}    # No listener: it is gone.
   # Without a transparent listener, tproxy does nothing and the SYN goes on to the real server, or is refused.
   chain steer {
     ${has(MARK.PRIVATE)} goto steer_private
-${tproxyTo(inboundPort, `ct mark set ct mark & ${hex(~POLICY)} | ${hex(MARK.STEERED)} meta mark set ${without(POLICY)} `)}  }
+${tproxyTo('saddr', (share) => share.inboundPort, `ct mark set ct mark & ${hex(~POLICY)} | ${hex(MARK.STEERED)} meta mark set ${without(POLICY)} `)}  }
   chain steer_private {
-${tproxyTo(privatePort, `ct mark set ct mark | ${hex(MARK.STEERED | MARK.PRIVATE)} meta mark set ${without(POLICY)} `)}  }
+${tproxyTo('saddr', (share) => share.privatePort, `ct mark set ct mark | ${hex(MARK.STEERED | MARK.PRIVATE)} meta mark set ${without(POLICY)} `)}  }
   chain steer_ack {
     ct mark & ${hex(MARK.PRIVATE)} != 0 goto steer_ack_private
-${tproxyTo(inboundPort)}  }
+${tproxyTo('saddr', (share) => share.inboundPort)}  }
   chain steer_ack_private {
-${tproxyTo(privatePort)}  }
+${tproxyTo('saddr', (share) => share.privatePort)}  }
 
   # Legs on this machine: remembered before, and their packets marked after, the mangle chains of others (-150).
   chain remember_leg_output {
@@ -376,12 +396,15 @@ export function hasIPv6(): boolean {
   return existsSync(disabled) && readFileSync(disabled, 'utf8').trim() === '0';
 }
 
-function checkOptions({ queue, relayPort, inboundPort, privatePort }: SteeringOptions): void {
-  for (const port of [relayPort, inboundPort, privatePort])
-    if (!Number.isInteger(port) || port < 1 || port > 0xffff)
-      throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a port: ${port}` });
-  if (!Number.isInteger(queue) || queue < 0 || queue > 0xffff)
-    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a queue number: ${queue}` });
+function checkShares(shares: readonly Share[]): void {
+  checkShareCount(shares.length);
+  for (const { queue, relayPort, inboundPort, privatePort } of shares) {
+    for (const port of [relayPort, inboundPort, privatePort])
+      if (!Number.isInteger(port) || port < 1 || port > 0xffff)
+        throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a port: ${port}` });
+    if (!Number.isInteger(queue) || queue < 0 || queue > 0xffff)
+      throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a queue number: ${queue}` });
+  }
 }
 
 /** Runs a tool with `input` on its standard input; returns what it prints. */

@@ -3,8 +3,8 @@
  * Root only.
  */
 
-import { TcpcryptError } from '../errors.js';
-import { deleteElement, lookupElement, openMap, updateElement } from './libbpf.js';
+import { type MapSource, openDaemonMap } from './daemon-maps.js';
+import { deleteElement, lookupElement, updateElement } from './libbpf.js';
 import {
   AF_INET,
   close,
@@ -15,7 +15,6 @@ import {
   SOL_SOCKET,
   socket,
 } from './libc.js';
-import { mapPin } from './pins.js';
 import { addressBytes, addressText, type SocketAddress } from './sockaddr.js';
 
 /** `struct eno_peer_key` and `struct eno_peer` (bpf/eno_state.h). */
@@ -25,12 +24,9 @@ const VALUE_SIZE = 24;
 export class TruePeers {
   readonly #map: number;
 
-  /** @param pins the directory that "tcpcrypt up" reported */
-  constructor(pins: string) {
-    const map = openMap(mapPin(pins, 'eno_true_peers'), KEY_SIZE, VALUE_SIZE);
-    if (map === undefined)
-      throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
-    this.#map = map;
+  /** @throws ERR_TCPCRYPT_KERNEL_ABSENT */
+  constructor(maps: MapSource) {
+    this.#map = openDaemonMap(maps, 'eno_true_peers');
   }
 
   /**

@@ -2,12 +2,11 @@
  * What applications wish that leave encryption to the daemon: the options of include/tcp_eno.h that they set on their own
  * sockets (bpf/eno_wish.h). Root only.
  */
-import { TcpcryptError } from '../errors.js';
 import type { Tuple } from './carried.js';
 import { tupleKey } from './carried.js';
-import { deleteElement, lookupElement, openMap, updateElement } from './libbpf.js';
+import { type MapSource, openDaemonMap } from './daemon-maps.js';
+import { deleteElement, lookupElement, updateElement } from './libbpf.js';
 import { close } from './libc.js';
-import { mapPin } from './pins.js';
 import { addressBytes } from './sockaddr.js';
 import { netnsCookie } from './true-peer.js';
 
@@ -15,7 +14,6 @@ import { netnsCookie } from './true-peer.js';
  * `struct eno_tuple`, `struct eno_peer_key`, `struct eno_settings` and, in it, `struct eno_wish`; `struct
  * eno_defaults` (bpf/eno_state.h).
  */
-const TUPLE_SIZE = 48;
 const PORT_KEY_SIZE = 32;
 const SETTINGS_SIZE = 264;
 const WISH_IN_SETTINGS = 168;
@@ -55,14 +53,11 @@ export class Wishes {
   readonly #defaults: number;
   readonly #netns = netnsCookie();
 
-  /**
-   * @param pins the directory that "tcpcrypt up" reported
-   * @throws ERR_TCPCRYPT_KERNEL_ABSENT
-   */
-  constructor(pins: string) {
-    this.#connections = open(pins, 'eno_wishes', TUPLE_SIZE, WISH_SIZE);
-    this.#listeners = open(pins, 'eno_ports', PORT_KEY_SIZE, SETTINGS_SIZE);
-    this.#defaults = open(pins, 'eno_defaults', 8, DEFAULTS_SIZE);
+  /** @throws ERR_TCPCRYPT_KERNEL_ABSENT */
+  constructor(maps: MapSource) {
+    this.#connections = openDaemonMap(maps, 'eno_wishes');
+    this.#listeners = openDaemonMap(maps, 'eno_ports');
+    this.#defaults = openDaemonMap(maps, 'eno_defaults');
   }
 
   /** Of an application whose SYN is held. */
@@ -109,13 +104,6 @@ export class Wishes {
     close(this.#listeners);
     close(this.#defaults);
   }
-}
-
-function open(pins: string, name: string, keySize: number, valueSize: number): number {
-  const map = openMap(mapPin(pins, name), keySize, valueSize);
-  if (map === undefined)
-    throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${pins}` });
-  return map;
 }
 
 /** `struct eno_wish`. */

@@ -10,6 +10,8 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { makeHostKey, rawPublicKey, readHostKey } from '#src/auth/index.js';
+import { ask } from '#src/daemon/control/client.js';
+import type { Status } from '#src/daemon/control/protocol.js';
 import type { DaemonProcess, LogLine } from '#src/demo/daemons.js';
 import { fetchLetter, lastClient, serve } from '#src/demo/web.js';
 import type { Host } from '#src/lab/host.js';
@@ -321,5 +323,30 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
     } finally {
       writeFileSync(file, before);
     }
+  });
+
+  test('workers have the keys, also one that took another’s place, and follow a new policy', async () => {
+    const file = policy(pair.bob);
+    const socket = `/run/tcpcrypt/net-${statSync(pair.bob.namespacePath, { bigint: true }).ino}.sock`;
+    await pair.onBob?.stop();
+    const onBob = await pair.daemon(pair.bob, ['--policy', file, '--user', 'daemon', '--workers', '2']);
+    pair.onBob = onBob;
+    for (const killed of [false, true]) {
+      if (killed) {
+        const { workers = [] } = (await ask(socket, 'status')).result as Status;
+        for (const { pid } of workers) process.kill(pid, 'SIGKILL');
+        await eventually(() => assert.equal(about(onBob, 'worker-replaced').length, 2));
+      }
+      for (const demand of DEMANDS)
+        assert.equal(await greet(pair.alice, pair.bob.address4, PORT[demand]), 'answered');
+    }
+    assert.equal(await greet(carol, pair.bob.address4, PORT.open), 'answered');
+    writeFileSync(
+      file,
+      readFileSync(file, 'utf8').replace(`port = ${PORT['host-key']}`, `port = ${PORT.open}`),
+    );
+    assert.deepEqual((await ask(socket, 'reload')).result, { policy: file, rules: DEMANDS.length });
+    assert.equal(await greet(carol, pair.bob.address4, PORT.open), 'ECONNRESET');
+    await eventually(() => assert.equal(about(onBob, 'end').at(-1)?.code, 'ERR_TCPCRYPT_AUTH_UNAWARE'));
   });
 });

@@ -3,16 +3,16 @@ import type { Server } from 'node:http';
 import type { Daemon } from '../daemon.js';
 import { canonical } from '../endpoint.js';
 import type { Policy } from '../policy/policy.js';
-import type { MetricsPlace } from './metrics-place.js';
-import { connectionStatus, statusOf } from './report.js';
+import type { ReadyPlace } from './metrics-place.js';
+import { statusOf } from './report.js';
 import { ControlServer } from './server.js';
 
 export interface ControlOptions {
   /** A listening Unix socket, see {@link openControlSocket}; from now on it belongs to the result. */
   readonly fd: number;
-  readonly metrics?: MetricsPlace;
+  readonly metrics?: ReadyPlace;
   /** Reads the policy anew, and logs what came of it. */
-  readonly reload: () => Policy;
+  readonly reload: () => Promise<Policy>;
 }
 
 export class Control {
@@ -27,13 +27,13 @@ export class Control {
   static async start(daemon: Daemon, { fd, metrics, reload }: ControlOptions): Promise<Control> {
     const server = await ControlServer.start(fd, {
       status: () => statusOf(daemon),
-      connections: () => ({ items: map(daemon.log.connections, connectionStatus) }),
-      paths: () => ({ items: daemon.memory.list(Date.now()) }),
+      connections: () => ({ items: daemon.connectionList() }),
+      paths: async () => ({ items: await daemon.paths() }),
       'flush-paths': async ({ address }) => ({
         forgotten: await daemon.forgetPaths(address === undefined ? undefined : canonical(address)),
       }),
-      reload: () => {
-        const { source, rules } = reload();
+      reload: async () => {
+        const { source, rules } = await reload();
         return { policy: source, rules: rules.length };
       },
     });
@@ -53,11 +53,7 @@ export class Control {
 }
 
 /** Loads what it takes only where somebody wants it. */
-async function serve(daemon: Daemon, place: MetricsPlace): Promise<Server> {
+async function serve(daemon: Daemon, place: ReadyPlace): Promise<Server> {
   const { serveMetrics } = await import('./metrics.js');
   return serveMetrics(daemon, place);
-}
-
-function* map<T, U>(items: Iterable<T>, to: (item: T) => U): Iterable<U> {
-  for (const item of items) yield to(item);
 }

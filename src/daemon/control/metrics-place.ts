@@ -4,6 +4,9 @@ import { TcpcryptError } from '../../errors.js';
 
 export type MetricsPlace = { readonly host: string; readonly port: number } | { readonly path: string };
 
+/** With a listening socket in the place of a path: what root has to make is made early. */
+export type ReadyPlace = Exclude<MetricsPlace, { readonly path: string }> | { readonly fd: number };
+
 /**
  * "127.0.0.1:9569", "[::1]:9569", or the path of a socket.
  * @throws ERR_TCPCRYPT_ARGUMENT: what is shown there is not for other hosts

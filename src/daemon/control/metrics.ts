@@ -5,9 +5,8 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import { TcpcryptError } from '../../errors.js';
 import type { Direction } from '../connection-log.js';
 import type { Daemon } from '../daemon.js';
-import type { MetricsPlace } from './metrics-place.js';
-import { openControlSocket } from './place.js';
-import { census } from './report.js';
+import type { ReadyPlace } from './metrics-place.js';
+import { together, type WorkReport } from './work-report.js';
 
 const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
 const CLIENTS_LIMIT = 16;
@@ -15,8 +14,13 @@ const CLIENTS_LIMIT = 16;
 const REQUEST_TIMEOUT = 10_000;
 
 /** @throws ERR_TCPCRYPT_SYSTEM when the place is taken */
-export async function serveMetrics(daemon: Daemon, place: MetricsPlace): Promise<Server> {
-  const registry = registryOf(daemon);
+export async function serveMetrics(daemon: Daemon, place: ReadyPlace): Promise<Server> {
+  let report = together(await daemon.reports());
+  const registry = registryOf(daemon, () => report);
+  const metrics = async (): Promise<string> => {
+    report = together(await daemon.reports());
+    return registry.metrics();
+  };
   const server = createServer(
     { requestTimeout: REQUEST_TIMEOUT, headersTimeout: REQUEST_TIMEOUT },
     (request, response) => {
@@ -24,15 +28,14 @@ export async function serveMetrics(daemon: Daemon, place: MetricsPlace): Promise
         response.writeHead(request.method === 'GET' ? 404 : 405).end();
         return;
       }
-      registry.metrics().then(
+      metrics().then(
         (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
         (error: unknown) => response.writeHead(500).end(String(error)),
       );
     },
   );
   server.maxConnections = CLIENTS_LIMIT;
-  // The same permissions as the control socket; what is left of it at the end, the next start replaces.
-  server.listen('path' in place ? { fd: openControlSocket(place.path) } : place);
+  server.listen(place);
   try {
     await once(server, 'listening');
   } catch (cause) {
@@ -42,15 +45,15 @@ export async function serveMetrics(daemon: Daemon, place: MetricsPlace): Promise
   return server;
 }
 
-function registryOf(daemon: Daemon): Registry {
+/** @param report the latest */
+function registryOf(daemon: Daemon, report: () => WorkReport): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const { log } = daemon;
   gauge(registry, 'tcpcrypt_up', 'Whether the daemon takes connections', [], () => [
     [{}, daemon.stopping ? 0 : 1],
   ]);
   gauge(registry, 'tcpcrypt_connections', 'Connections that are relayed', ['state'], () => {
-    const { encrypted, plain, handshake } = census(log.connections);
+    const { encrypted, plain, handshake } = report().connections;
     return [
       [{ state: 'encrypted' }, encrypted],
       [{ state: 'plain' }, plain],
@@ -58,14 +61,14 @@ function registryOf(daemon: Daemon): Registry {
     ];
   });
   gauge(registry, 'tcpcrypt_held_syns', 'Connections that wait for the far host’s answer', [], () => [
-    [{}, daemon.held],
+    [{}, report().held],
   ]);
   gauge(registry, 'tcpcrypt_remembered_destinations', 'Destinations in the path memory', [], () => [
-    [{}, daemon.memory.size],
+    [{}, report().destinations],
   ]);
   counter(registry, 'tcpcrypt_bytes_total', 'Bytes of application data', ['direction', 'way'], () =>
     DIRECTIONS.flatMap((direction) => {
-      const { received, sent } = log.traffic(direction);
+      const { received, sent } = report().bytes[direction];
       return [
         [{ direction, way: 'received' }, received],
         [{ direction, way: 'sent' }, sent],
@@ -73,16 +76,16 @@ function registryOf(daemon: Daemon): Registry {
     }),
   );
   counter(registry, 'tcpcrypt_events_total', 'What became of connections', ['event'], () =>
-    Object.entries(daemon.counts.events).map(([event, value]) => [{ event }, value]),
+    Object.entries(daemon.counts(report()).events).map(([event, value]) => [{ event }, value]),
   );
   counter(registry, 'tcpcrypt_fallbacks_total', 'Connections that stayed plain TCP', ['reason'], () =>
-    Object.entries(log.fallbacks.counts).map(([reason, value]) => [{ reason }, value]),
+    Object.entries(report().fallbacks).map(([reason, value]) => [{ reason }, value]),
   );
   counter(registry, 'tcpcrypt_failures_total', 'Connections that failed', ['code'], () =>
-    Object.entries(log.failures.counts).map(([code, value]) => [{ code }, value]),
+    Object.entries(report().failures).map(([code, value]) => [{ code }, value]),
   );
   counter(registry, 'tcpcrypt_shed_total', 'Connections that a limit kept out', ['limit'], () =>
-    Object.entries(log.shedding.counts.counts).map(([limit, value]) => [{ limit }, value]),
+    Object.entries(report().shed).map(([limit, value]) => [{ limit }, value]),
   );
   return registry;
 }

@@ -66,6 +66,16 @@ export interface Status {
   readonly refused?: Readonly<Record<string, number>>;
   /** Not taken, or given up: how often, by the limit that was reached. */
   readonly shed: Readonly<Record<string, number>>;
+  /** With --workers: the processes that relay; `pid` is the one that watches over them. */
+  readonly workers?: readonly WorkerStatus[];
+}
+
+export interface WorkerStatus {
+  /** Its number, from 0. */
+  readonly worker: number;
+  readonly pid: number;
+  readonly connections: number;
+  readonly memoryBytes: number;
 }
 
 export interface ConnectionStatus {

@@ -1,19 +1,20 @@
-/** The daemon in figures, for the control socket and for Prometheus. */
-import { readdirSync, readFileSync } from 'node:fs';
+/** The daemon in figures, for the control socket. */
+import { readFileSync } from 'node:fs';
 import { kernelPartPresent } from '../../kernel/eno-socket.js';
-import type { ConnectionEntry } from '../connection-log.js';
 import type { Daemon } from '../daemon.js';
-import type { ConnectionStatus, Status } from './protocol.js';
+import type { Status } from './protocol.js';
+import { seconds, together, type WorkReport } from './work-report.js';
 
 /** Read while we are root: the package may be in a directory that is closed to the daemon's user. */
 const VERSION = (
   JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version;
 
-export function statusOf(daemon: Daemon): Status {
-  const { log, memory } = daemon;
-  const problems = problemsOf(daemon);
-  const { events, refused } = daemon.counts;
+export async function statusOf(daemon: Daemon): Promise<Status> {
+  const reports = await daemon.reports();
+  const all = together(reports);
+  const problems = problemsOf(daemon, all);
+  const { events, refused } = daemon.counts(all);
   return {
     state: daemon.stopping ? 'stopping' : problems.length > 0 ? 'degraded' : 'running',
     problems,
@@ -22,72 +23,42 @@ export function statusOf(daemon: Daemon): Status {
     since: daemon.since.toISOString(),
     seconds: seconds(daemon.since.getTime()),
     policy: daemon.policy.source,
-    connections: census(log.connections),
-    heldSyns: daemon.held,
-    rememberedDestinations: memory.size,
-    bytes: { outbound: log.traffic('outbound'), inbound: log.traffic('inbound') },
-    memoryBytes: process.memoryUsage.rss(),
-    openFiles: openFiles(),
+    connections: all.connections,
+    heldSyns: all.held,
+    rememberedDestinations: all.destinations,
+    bytes: all.bytes,
+    memoryBytes: all.memoryBytes,
+    openFiles: all.openFiles,
     counters: events,
-    fallbacks: log.fallbacks.counts,
-    failures: log.failures.counts,
+    fallbacks: all.fallbacks,
+    failures: all.failures,
     ...(refused === undefined ? {} : { refused }),
-    shed: log.shedding.counts.counts,
+    shed: all.shed,
+    ...workers(reports),
   };
 }
 
-function problemsOf({ log, problem }: Daemon): string[] {
+/** Of workers; what the main process tells, and what former workers have left, is in the sums only. */
+function workers(reports: readonly WorkReport[]): Pick<Status, 'workers'> {
+  const found = reports.flatMap(({ worker, pid, connections, memoryBytes }) =>
+    worker === undefined
+      ? []
+      : [{ worker, pid, connections: connections.outbound + connections.inbound, memoryBytes }],
+  );
+  return found.length === 0 ? {} : { workers: found };
+}
+
+function problemsOf({ problem }: Daemon, { shedding, problems: ofWorkers }: WorkReport): string[] {
   const problems: string[] = [];
   if (kernelPartGone())
     problems.push('the kernel part is gone, nothing is encrypted: run "tcpcrypt up" and restart the daemon');
   if (problem !== undefined) problems.push(problem);
-  if (log.shedding.active)
+  problems.push(...ofWorkers);
+  if (shedding)
     problems.push(
       'a limit is reached, new connections stay plain: see --max-connections, --max-held, LimitNOFILE=',
     );
   return problems;
-}
-
-export function census(connections: Iterable<ConnectionEntry>): Status['connections'] {
-  const count = { outbound: 0, inbound: 0, encrypted: 0, plain: 0, handshake: 0 };
-  for (const entry of connections) {
-    count[entry.facts.direction]++;
-    count[stateOf(entry) === 'secure' ? 'encrypted' : stateOf(entry) === 'plain' ? 'plain' : 'handshake']++;
-  }
-  return count;
-}
-
-const stateOf = ({ isReady, channel }: ConnectionEntry): ConnectionStatus['state'] =>
-  !isReady || channel === undefined ? 'handshake' : channel.encrypted ? 'secure' : 'plain';
-
-export function connectionStatus(entry: ConnectionEntry): ConnectionStatus {
-  const { facts, channel, policy, standIn, since } = entry;
-  const {
-    encrypted: _,
-    transcript: __,
-    role: ___,
-    ...description
-  } = entry.description() ?? { encrypted: false };
-  return {
-    ...facts,
-    ...(standIn === undefined ? {} : { kernelRemote: standIn }),
-    state: stateOf(entry),
-    policy,
-    ...description,
-    bytesReceived: channel?.dataReceived ?? 0,
-    bytesSent: channel?.dataSent ?? 0,
-    seconds: seconds(since),
-  };
-}
-
-const seconds = (since: number): number => Math.max(0, Math.round((Date.now() - since) / 1000));
-
-function openFiles(): number | null {
-  try {
-    return readdirSync('/proc/self/fd').length;
-  } catch {
-    return null; // none left to look with
-  }
 }
 
 /** Out of descriptors, nobody knows. */

@@ -11,13 +11,12 @@ const IDLE_LIMIT = 60_000;
 /** So many items are written before other work gets its turn. */
 const BATCH = 200;
 
+interface List {
+  readonly items: Iterable<unknown> | AsyncIterable<unknown>;
+}
+
 /** What the commands do. A list is answered item by item. */
-export type Handlers = Readonly<
-  Record<
-    CommandName,
-    (request: Request) => unknown | Promise<unknown> | { readonly items: Iterable<unknown> }
-  >
->;
+export type Handlers = Readonly<Record<CommandName, (request: Request) => unknown>>;
 
 export class ControlServer {
   readonly #server: Server;
@@ -80,7 +79,7 @@ export class ControlServer {
       return;
     }
     let count = 0;
-    for (const item of result.items) {
+    for await (const item of result.items) {
       const flows = client.write(`${JSON.stringify({ item })}\n`);
       count++;
       if (!flows) await drained(client);
@@ -108,7 +107,7 @@ function requestOf(line: string): Request {
   return { command: known, address };
 }
 
-const isList = (result: unknown): result is { readonly items: Iterable<unknown> } =>
+const isList = (result: unknown): result is List =>
   typeof result === 'object' && result !== null && 'items' in result;
 
 async function send(client: Socket, answer: Answer): Promise<void> {

@@ -1,0 +1,55 @@
+/**
+ * The pinned BPF maps that a daemon works with. Only root can open them; who has them open may use them, also a process
+ * that has inherited the descriptors.
+ */
+import { TcpcryptError } from '../errors.js';
+import { openMap } from './libbpf.js';
+import { close } from './libc.js';
+import { mapPin } from './pins.js';
+
+/** Sizes of key and value: bpf/eno_state.h. */
+const SIZES = {
+  eno_true_peers: [32, 24],
+  eno_carried: [48, 176],
+  eno_flushes: [4, 8],
+  eno_wishes: [48, 36],
+  eno_ports: [32, 264],
+  eno_defaults: [8, 18],
+} as const;
+export type DaemonMap = keyof typeof SIZES;
+const NAMES = Object.keys(SIZES) as DaemonMap[];
+
+/** The directory that "tcpcrypt up" reported, or descriptors. */
+export type MapSource = string | Readonly<Record<DaemonMap, number>>;
+
+/**
+ * @returns a descriptor that the caller owns; descriptors that were inherited are given away once
+ * @throws ERR_TCPCRYPT_KERNEL_ABSENT; ERR_TCPCRYPT_KERNEL_FEATURE when it is of another version
+ */
+export function openDaemonMap(source: MapSource, name: DaemonMap): number {
+  if (typeof source !== 'string') return source[name];
+  const [key, value] = SIZES[name];
+  const map = openMap(mapPin(source, name), key, value);
+  if (map === undefined)
+    throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${source}` });
+  return map;
+}
+
+/** All of them, in an order that {@link inheritedMaps} knows; the caller owns the descriptors. */
+export function openDaemonMaps(pins: string): number[] {
+  const open: number[] = [];
+  try {
+    for (const name of NAMES) open.push(openDaemonMap(pins, name));
+    return open;
+  } catch (error) {
+    for (const fd of open) close(fd);
+    throw error;
+  }
+}
+
+/** What {@link openDaemonMaps} returned, in this process or in one that has inherited it. */
+export const openMaps = (descriptors: readonly number[]): MapSource =>
+  Object.fromEntries(NAMES.map((name, index) => [name, descriptors[index] ?? -1])) as Record<
+    DaemonMap,
+    number
+  >;
