@@ -2,18 +2,19 @@
 import assert from 'node:assert/strict';
 import { DEFAULT_QUEUE } from '#src/daemon/daemon.js';
 import { KNOWN_PLAIN_SETS, POLICY_TABLE } from '#src/kernel/policy-rules.js';
+import { MAX_SHARES } from '#src/kernel/shares.js';
 import type { Host } from '#src/lab/host.js';
 import { eventually } from './pair.js';
 
-/** SYNs that the daemon was asked about since it came: the last but one column of the kernel's table of queues. */
+/** SYNs that the daemon, or its workers, were asked about since they came: the last but one column of the kernel's table of queues. */
 export function queued(host: Host): number {
   const table = host.enter('cat', ['/proc/net/netfilter/nfnetlink_queue']);
-  const row = table
+  const rows = table
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
-    .find(([number]) => number === `${DEFAULT_QUEUE}`);
-  assert.ok(row !== undefined, table);
-  return Number(row.at(-2));
+    .filter(([number]) => Number(number) >= DEFAULT_QUEUE && Number(number) < DEFAULT_QUEUE + MAX_SHARES);
+  assert.ok(rows.length > 0, table);
+  return rows.reduce((sum, row) => sum + Number(row.at(-2)), 0);
 }
 
 /** Destinations that the kernel knows as plain, as "address . port", with the seconds that each is there. */
