@@ -224,8 +224,9 @@ describe('tcpcrypt run, on a host with a daemon', { skip }, () => {
       assert.deepEqual((await capture.stop()).filter(isSyn).map(hasEno), [asked]);
     }
     await eventually(() => assert.deepEqual(groupsOf(pair.alice), []), 30_000);
-    const counters = /counter packets \d+ bytes \d+|packets \d+ bytes \d+/g;
-    assert.equal(rulesOf(pair.alice).replace(counters, ''), before.replace(counters, ''));
+    // Neither what was counted, nor which destinations the daemon has found plain.
+    const fleeting = /counter packets \d+ bytes \d+|packets \d+ bytes \d+|\s+elements = \{ [^}]*timeout[^}]*\}/g;
+    assert.equal(rulesOf(pair.alice).replace(fleeting, ''), before.replace(fleeting, ''));
     pair.forget();
     assert.equal(await greet(pair.alice, pair.bob.address4, PORT), 'answered');
     await pair.onAlice?.line(({ event }) => event === 'secure');
