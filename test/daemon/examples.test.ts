@@ -28,12 +28,12 @@ describe('examples', { skip }, () => {
   before(async () => {
     pair = await Pair.open('both ends');
     compiled = join(pair.lab.directory, 'session-id');
-    const cc = await pair.lab.router.run(
-      'cc',
+    const compiler = await pair.lab.router.run(
+      'clang',
       ['-Wall', '-Wextra', '-Werror', '-I', 'include', '-o', compiled, 'examples/session-id.c'],
       { timeoutMs: 60_000 },
     );
-    assert.equal(cc.code, 0, cc.stderr);
+    assert.equal(compiler.code, 0, compiler.stderr);
   });
   after(() => pair?.close());
 
