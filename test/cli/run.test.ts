@@ -225,7 +225,8 @@ describe('tcpcrypt run, on a host with a daemon', { skip }, () => {
     }
     await eventually(() => assert.deepEqual(groupsOf(pair.alice), []), 30_000);
     // Neither what was counted, nor which destinations the daemon has found plain.
-    const fleeting = /counter packets \d+ bytes \d+|packets \d+ bytes \d+|\s+elements = \{ [^}]*timeout[^}]*\}/g;
+    const fleeting =
+      /counter packets \d+ bytes \d+|packets \d+ bytes \d+|\s+elements = \{ [^}]*timeout[^}]*\}/g;
     assert.equal(rulesOf(pair.alice).replace(fleeting, ''), before.replace(fleeting, ''));
     pair.forget();
     assert.equal(await greet(pair.alice, pair.bob.address4, PORT), 'answered');
