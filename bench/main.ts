@@ -20,7 +20,7 @@ interface Work {
   readonly columns: keyof typeof COLUMNS;
   readonly amount: number;
   readonly task: Task;
-  /** Smaller, before the first round: compilers and caches. */
+  /** Smaller, before the first round: compilers and caches. The connections of `--warm-up` come before it. */
   readonly warmUp: Task;
 }
 
@@ -89,6 +89,7 @@ const { values: flags } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
+    'warm-up': { type: 'string' },
     size: { type: 'string' },
     peers: { type: 'string', default: '' },
     works: { type: 'string', default: '' },
@@ -101,6 +102,7 @@ const HELP = `npm run bench -- [options]
   --quick          a tenth of everything, in about a minute; too little to publish
   --rounds N       medians over N rounds (3)
   --size MB        of a bulk transfer (1000)
+  --warm-up N      connections before the first that count (5000, with --quick 500); compilers need some thousands
   --peers A,B      only peers whose name contains A or B; plain TCP is always there
   --works A,B      only (authenticated: only when asked for) ${works(1, 1)
     .map(({ name }) => name)
@@ -114,10 +116,11 @@ const say = (text: string): void => void process.stderr.write(text);
 async function main(): Promise<void> {
   const rounds = Number(flags.rounds ?? 3);
   const bytes = Number(flags.size ?? (flags.quick ? 100 : 1000)) * 1e6;
+  const warmUp = Number(flags['warm-up'] ?? (flags.quick ? 500 : 5000));
   const chosen = works(bytes, flags.quick ? 0.2 : 1).filter(
     (work) => contains(work.name, flags.works) && (work.for !== 'authenticated' || flags.works !== ''),
   );
-  if (flags.help || !(rounds >= 1 && bytes > 0) || chosen.length === 0) {
+  if (flags.help || !(rounds >= 1 && bytes > 0 && warmUp >= 0) || chosen.length === 0) {
     process.stdout.write(`${HELP}\n`);
     process.exitCode = flags.help ? 0 : 2;
     return;
@@ -140,7 +143,7 @@ async function main(): Promise<void> {
       if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i));
       else say(`without ${peer.name}: ${missing}\n`);
     }
-    const figures = await play(contestants, chosen, rounds, () => interrupted);
+    const figures = await play(contestants, chosen, { rounds, warmUp, interrupted: () => interrupted });
     const results = chosen.map((work) => resultOf(work, contestants, figures));
     process.stdout.write(`${results.map(markdown).join('\n\n')}\n`);
     if (chosen.some((work) => work.for === 'authenticated'))
@@ -150,7 +153,7 @@ async function main(): Promise<void> {
       const machine = { node: process.version, kernel: release(), cores: cpus().length };
       writeFileSync(
         flags.json,
-        `${JSON.stringify({ machine, rounds, bytes, results, complaints, figures: [...figures] }, null, 1)}\n`,
+        `${JSON.stringify({ machine, rounds, bytes, warmUp, results, complaints, figures: [...figures] }, null, 1)}\n`,
       );
     }
   } catch (error) {
@@ -183,10 +186,10 @@ function shareOf({ share = 1 }: Peer, work: Work): Work {
 async function play(
   contestants: readonly Contestant[],
   chosen: readonly Work[],
-  rounds: number,
-  interrupted: () => boolean,
+  { rounds, warmUp, interrupted }: { rounds: number; warmUp: number; interrupted: () => boolean },
 ): Promise<Figures> {
   const figures: Figures = new Map();
+  const warm = new Set<Contestant>();
   for (let round = 1; round <= rounds; round++) {
     for (const whole of chosen) {
       for (const contestant of contestants) {
@@ -195,6 +198,10 @@ async function play(
         const work = shareOf(peer, whole);
         if (interrupted()) throw new Error('interrupted');
         say(`\r\x1b[Kround ${round} of ${rounds}: ${work.title}: ${peer.name}`);
+        if (work.for === 'connections' && warmUp > 0 && !warm.has(contestant)) {
+          warm.add(contestant);
+          await contestant.perform({ work: 'connections', count: warmUp, concurrency: 8 });
+        }
         if (round === 1) await contestant.perform(work.warmUp);
         if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
         const measurement = await contestant.perform(work.task);
