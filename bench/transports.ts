@@ -28,6 +28,8 @@ export type Listener =
       readonly mode: tcpcrypt.Mode;
       readonly auth?: AuthenticationSpec;
       readonly resume?: boolean;
+      /** Milliseconds for which connections share a key pair. */
+      readonly keyLifetime?: number;
     };
 
 /** TLS as close to the default of tcpcrypt as can be: X25519, AES-128-GCM. */
@@ -101,9 +103,10 @@ export async function listen(listener: Listener, accepted: (stream: Duplex) => v
       return;
     }
     case 'tcpcrypt': {
-      const { mode, auth: spec, resume: resumption = false } = listener;
+      const { mode, auth: spec, resume: resumption = false, keyLifetime = 0 } = listener;
       const options = {
         resumption,
+        keyLifetime,
         ...(spec === undefined ? {} : { auth: { offer: [await ofServer(spec)] } }),
       };
       const server = tcpcrypt.createServer({ mode, noDelay: true, ...options }, accepted);

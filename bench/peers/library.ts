@@ -2,16 +2,20 @@ import { loadKernelPart } from '#src/demo/kernel-part.js';
 import { type Peer, SERVER_PORT } from '../peer.js';
 
 /** Our library at both ends. */
-const library = (name: string, works: Peer['works'], resume: boolean): Peer => ({
+const library = (
+  name: string,
+  works: Peer['works'],
+  { resume = false, keyLifetime = 0 }: { resume?: boolean; keyLifetime?: number } = {},
+): Peer => ({
   name,
   works,
-  compareAuthenticated: !resume,
+  compareAuthenticated: works === 'all',
   async setUp({ client, server }) {
     const kernels = [client, server].map(loadKernelPart);
     const common = { kind: 'tcpcrypt', port: SERVER_PORT, mode: 'required', resume } as const;
     return {
       connect: { ...common, host: server.address4 },
-      listen: common,
+      listen: { ...common, keyLifetime },
       tearDown: async () => {
         for (const { undo } of kernels) await undo();
       },
@@ -19,8 +23,12 @@ const library = (name: string, works: Peer['works'], resume: boolean): Peer => (
   },
 });
 
-/** Every connection with its own key exchange; and all of a client from one key exchange. */
+/**
+ * Every connection with its own key exchange; the same, but the server's key pair is that of many connections; and all of
+ * a client from one key exchange.
+ */
 export const libraryPeers: readonly Peer[] = [
-  library('tcpcrypt library', 'all', false),
-  library('tcpcrypt library resumed', 'connections', true),
+  library('tcpcrypt library', 'all'),
+  library('tcpcrypt library, key of 10 s', 'connections', { keyLifetime: 10_000 }),
+  library('tcpcrypt library resumed', 'connections', { resume: true }),
 ];
