@@ -27,6 +27,7 @@ import {
   type TepId,
 } from '../session/index.js';
 import { AuthenticationGate } from './authentication-gate.js';
+import { BareSocket, own, type TcpOwner } from './bare-socket.js';
 import type { Opened } from './dial.js';
 import type { Encryption, RekeyOptions, Resumption } from './options.js';
 import { receive } from './receive.js';
@@ -49,7 +50,7 @@ export interface ChannelHandlers {
   onClose(error: Error | undefined): void;
 }
 
-export class Channel {
+export class Channel implements TcpOwner {
   readonly #transport: TcpSocket;
   readonly #handlers: ChannelHandlers;
   /** What stands between us and our owner until the peer is authenticated. */
@@ -99,10 +100,7 @@ export class Channel {
     if (encryption.auth !== undefined) this.#gate = new AuthenticationGate(this, handlers, encryption.auth);
     this.#handlers = this.#gate ?? handlers;
     this.#fd = fd;
-    transport.on('error', (error) => this.#fail(error));
-    transport.on('close', () => this.#closed());
-    transport.on('end', () => this.#handleEnd());
-    transport.on('drain', () => this.#handlers.onDrain());
+    own(transport, this);
 
     let attempt: ResumptionAttempt | undefined;
     let negotiated: Negotiated | Plain;
@@ -302,15 +300,15 @@ export class Channel {
 
   #receive(): void {
     const transport = this.#transport;
-    if (!receive(transport, (lent) => this.#handleData(lent)))
-      transport.on('data', (chunk) => this.#handleData(chunk));
+    if (!(transport instanceof BareSocket) && !receive(transport, (lent) => this.handleData(lent)))
+      transport.on('data', (chunk) => this.handleData(chunk));
     else if (transport.isPaused())
       transport.pause(); // it may be reading all the same, since it was connected
     else transport.resume();
   }
 
-  /** `chunk` is lent: it changes on return. */
-  #handleData(chunk: Uint8Array): void {
+  /** @internal `chunk` is lent: it changes on return. */
+  handleData(chunk: Uint8Array): void {
     const session = this.#session;
     if (this.#aborted) return;
     if (session === undefined) {
@@ -424,7 +422,8 @@ export class Channel {
     if (this.#session === undefined) this.#receive();
   }
 
-  #handleEnd(): void {
+  /** @internal */
+  handleEnd(): void {
     if (this.#aborted) return;
     const error = errorAtEnd(this.#transport);
     if (error !== undefined) {
@@ -465,11 +464,22 @@ export class Channel {
     return flowing;
   }
 
+  /** @internal */
+  handleDrain(): void {
+    this.#handlers.onDrain();
+  }
+
+  /** @internal */
+  handleError(error: Error): void {
+    this.abort(error);
+  }
+
   #fail(error: unknown): void {
     this.abort(error instanceof Error ? error : new Error(String(error)));
   }
 
-  #closed(): void {
+  /** @internal */
+  handleClosed(): void {
     clearTimeout(this.#deadline);
     this.#rekeyClock?.stop();
     this.#session?.destroy();

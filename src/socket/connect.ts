@@ -2,6 +2,7 @@
 import { type LookupAddress, lookup as lookupByName } from 'node:dns';
 import { isIP, type LookupFunction, connect as netConnect, type Socket as TcpSocket } from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
+import { withoutStreams } from './bare-socket.js';
 import { type DialTarget, dial } from './dial.js';
 import { ATTEMPT_DELAY, check, type Encryption, type EncryptionOptions, encryption } from './options.js';
 import { type Attempt, alternate, Race } from './race.js';
@@ -74,7 +75,14 @@ export function connect(
       done: (error, dialled) => {
         socket.off('close', cancel);
         if (dialled === undefined) socket.destroy(error);
-        else socket[attach](dialled.transport, dialled.fd, dialled.outcome, wanted, dialled.opened);
+        else
+          socket[attach](
+            withoutStreams(dialled.transport),
+            dialled.fd,
+            dialled.outcome,
+            wanted,
+            dialled.opened,
+          );
       },
     });
     const cancel = (): void => race.cancel();

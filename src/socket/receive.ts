@@ -34,8 +34,7 @@ export function receive(transport: TcpSocket, handler: Receiving): boolean {
   if (internals === null) internals = probe();
   const handle = (transport as unknown as { _handle?: Handle | null })._handle;
   if (internals === undefined || handle?.useUserBuffer === undefined) return false;
-  shared ??= new Uint8Array(Buffer.allocUnsafeSlow(READ_UP_TO).buffer); // no Buffer: its views cost more
-  const buffer = shared;
+  const buffer = roomForReading();
   handle.useUserBuffer(buffer);
   const fields = transport as unknown as Record<symbol, unknown>;
   fields[internals.buffer] = buffer;
@@ -45,6 +44,12 @@ export function receive(transport: TcpSocket, handler: Receiving): boolean {
   };
   if (transport.readableLength > 0) handler(transport.read() as Uint8Array); // it was read before
   return true;
+}
+
+/** What all connections of this thread read into. */
+export function roomForReading(): Uint8Array {
+  shared ??= new Uint8Array(Buffer.allocUnsafeSlow(READ_UP_TO).buffer); // no Buffer: its views cost more
+  return shared;
 }
 
 function probe(): Internals | undefined {

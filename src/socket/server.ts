@@ -6,6 +6,7 @@ import { TcpcryptError } from '../errors.js';
 import { type EnoOutcome, enoOutcome, openEnoSocket, refuseSynData } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
+import { onConnection } from './accept.js';
 import { withoutKernel } from './connect.js';
 import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
 import { passiveEnoOffer } from './passive-offer.js';
@@ -70,7 +71,7 @@ export class Server extends EventEmitter {
       keepAlive: options.keepAlive ?? false,
       keepAliveInitialDelay: options.keepAliveInitialDelay ?? 0,
     });
-    this.#server.on('connection', (transport) => this.#accept(transport));
+    onConnection(this.#server, (transport) => this.#accept(transport));
     this.#server.on('error', (error) => this.#failed(error));
     for (const event of ['listening', 'close', 'drop']) {
       this.#server.on(event, (...args) => this.emit(event, ...args));
@@ -210,7 +211,9 @@ export class Server extends EventEmitter {
   }
 
   #accept(transport: TcpSocket): void {
-    const { allowHalfOpen = false, highWaterMark } = this.#options;
+    const { allowHalfOpen = false, highWaterMark, noDelay, keepAlive, keepAliveInitialDelay } = this.#options;
+    if (noDelay) transport.setNoDelay(true);
+    if (keepAlive) transport.setKeepAlive(true, keepAliveInitialDelay);
     const socket = new Socket({ allowHalfOpen, ...(highWaterMark === undefined ? {} : { highWaterMark }) });
     const fd = descriptorOf(transport);
     void transport.remoteAddress; // net.Socket remembers it, for who asks when the connection is gone

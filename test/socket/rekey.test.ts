@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, createServer, type ServerOptions, type Socket } from '#src/index.js';
 import { getsockopt, IPPROTO_TCP } from '#src/kernel/libc.js';
 import { negotiatedFromTranscript, Session } from '#src/session/index.js';
+import { BareSocket } from '#src/socket/bare-socket.js';
 import { descriptorOf } from '#src/socket/transport.js';
 import { KernelPart, needsRoot } from './kernel-part.js';
 
@@ -242,16 +243,13 @@ function transportOf(socket: Socket): net.Socket {
 
 /** Tells of everything that is read from the network. */
 function watch(transport: net.Socket, seen: (chunk: Buffer) => void): void {
-  const callback = Object.getOwnPropertySymbols(transport).find(
-    ({ description }) => description === 'kBufferCb',
-  );
-  assert.ok(callback !== undefined);
-  const socket = transport as unknown as { [name: symbol]: (length: number, buffer: Uint8Array) => boolean };
-  const original = socket[callback];
-  assert.ok(original !== undefined);
-  socket[callback] = (length, buffer) => {
-    seen(Buffer.from(buffer.subarray(0, length)));
-    return original(length, buffer);
+  assert.ok(transport instanceof BareSocket);
+  const { owner } = transport;
+  assert.ok(owner !== undefined);
+  const original = owner.handleData;
+  owner.handleData = (chunk) => {
+    seen(Buffer.from(chunk));
+    original.call(owner, chunk);
   };
 }
 
