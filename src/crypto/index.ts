@@ -6,6 +6,7 @@ import { evpAead } from './evp-aead.js';
 export const aead: AeadFactory = (name, key) => (evpAead(name) ?? nodeAead)(name, key);
 
 export * from './aead.js';
+export { type CprfKey, cprfKey, fastCprfKey, plainCprfKey } from './cprf-key.js';
 export { evpAead, recycle } from './evp-aead.js';
 export { evpKeyPairs } from './evp-key-agreement.js';
 export * from './hkdf.js';

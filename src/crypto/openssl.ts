@@ -57,6 +57,8 @@ export interface OpenSsl {
   readonly sha256Init: (state: Pointer) => number;
   readonly sha256Update: (state: Pointer, data: Pointer, length: number) => number;
   readonly sha256Final: (hash: Pointer, state: Pointer) => number;
+  /** The compression function, on one block of 64 bytes; of `state` only the beginning, the hash so far, counts. */
+  readonly sha256Block: (state: Pointer, block: Pointer) => void;
   readonly random: (output: Pointer, length: number) => number;
   readonly newPrivateKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
   readonly newPublicKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
@@ -104,6 +106,7 @@ function probe(): OpenSsl | undefined {
       sha256Init: bind('int SHA256_Init(uintptr_t)'),
       sha256Update: bind('int SHA256_Update(uintptr_t, uintptr_t, size_t)'),
       sha256Final: bind('int SHA256_Final(uintptr_t, uintptr_t)'),
+      sha256Block: bind('void SHA256_Transform(uintptr_t, uintptr_t)'),
       random: bind('int RAND_bytes(uintptr_t, int)'),
       newPrivateKey: bind('uintptr_t EVP_PKEY_new_raw_private_key(int, uintptr_t, uintptr_t, size_t)'),
       newPublicKey: bind('uintptr_t EVP_PKEY_new_raw_public_key(int, uintptr_t, uintptr_t, size_t)'),

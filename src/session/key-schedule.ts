@@ -11,7 +11,7 @@
  *
  * Whoever holds a stage erases it, as soon as nothing more will be derived from it.
  */
-import { type AeadFactory, type AeadKey, cprf, extract } from '../crypto/index.js';
+import { type AeadFactory, type AeadKey, type CprfKey, cprfKey, extract } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
 import {
   AEADS,
@@ -29,33 +29,44 @@ import {
 /** A direction of the stream, by the roles of the original session (TC-28): from A to B, or from B to A. */
 export type Direction = 'ab' | 'ba';
 
-const NEXTK = Uint8Array.of(CONST_NEXTK);
-const SESSID = Uint8Array.of(CONST_SESSID);
-const REKEY = Uint8Array.of(CONST_REKEY);
-const KEY: { readonly [direction in Direction]: Uint8Array } = {
-  ab: Uint8Array.of(CONST_KEY_A),
-  ba: Uint8Array.of(CONST_KEY_B),
-};
-const RESUME = Uint8Array.of(CONST_RESUME);
+const KEY: { readonly [direction in Direction]: number } = { ab: CONST_KEY_A, ba: CONST_KEY_B };
+/** sn[i] of what has none. */
+const NOTHING = new Uint8Array();
 
 abstract class Secret {
   readonly #bytes: Uint8Array;
+  /** Made of the bytes when it is needed. */
+  #key: CprfKey | undefined;
   #erased = false;
 
-  protected constructor(bytes: Uint8Array) {
+  protected constructor(bytes: Uint8Array, key?: CprfKey) {
     this.#bytes = bytes;
+    this.#key = key;
   }
 
   /** Erases the secret; nothing can be derived from it afterwards. */
   erase(): void {
     this.#bytes.fill(0);
+    this.#key?.erase();
     this.#erased = true;
   }
 
-  /** The secret itself: for derivation, and for whoever must keep it. */
+  /** The secret itself: for whoever must keep it. */
   protected get bytes(): Uint8Array {
-    if (this.#erased) throw new TcpcryptError('ERR_TCPCRYPT_CLOSED', { detail: 'secret erased' });
+    this.check();
     return this.#bytes;
+  }
+
+  /** For derivation. */
+  protected get key(): CprfKey {
+    this.check();
+    this.#key ??= cprfKey(this.#bytes);
+    return this.#key;
+  }
+
+  /** @throws ERR_TCPCRYPT_CLOSED once erased */
+  protected check(): void {
+    if (this.#erased) throw new TcpcryptError('ERR_TCPCRYPT_CLOSED', { detail: 'secret erased' });
   }
 }
 
@@ -87,36 +98,36 @@ export class SessionSecret extends Secret {
   static restore(bytes: Uint8Array): SessionSecret {
     if (bytes.length !== SECRET_LENGTH)
       throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'a session secret has 32 bytes' });
-    return new SessionSecret(Uint8Array.from(bytes));
+    return new SessionSecret(new Uint8Array(bytes));
   }
 
   /** A copy, for the cache of sessions to resume. The receiver erases it. */
   export(): Uint8Array {
-    return Uint8Array.from(this.bytes);
+    return new Uint8Array(this.bytes);
   }
 
   /** ss[i] = CPRF(ss[i-1], CONST_NEXTK, K_LEN) */
   next(): SessionSecret {
-    return new SessionSecret(cprf(this.bytes, [NEXTK], SECRET_LENGTH));
+    return new SessionSecret(this.key.derive(CONST_NEXTK, NOTHING, SECRET_LENGTH));
   }
 
   /** resume[i] = CPRF(ss[i], CONST_RESUME, 18): A's half of 9 bytes, then B's, by original role (RFC 8548 §3.5). */
   resumptionId(): { readonly halfA: Uint8Array; readonly halfB: Uint8Array } {
-    const id = cprf(this.bytes, [RESUME], 2 * RESUME_HALF_LENGTH);
-    return { halfA: id.subarray(0, RESUME_HALF_LENGTH), halfB: id.subarray(RESUME_HALF_LENGTH) };
+    const id = this.key.derive(CONST_RESUME, NOTHING, 2 * RESUME_HALF_LENGTH);
+    return { halfA: id.slice(0, RESUME_HALF_LENGTH), halfB: id.slice(RESUME_HALF_LENGTH) };
   }
 
   /** session_id[i] = TEP-byte | CPRF(ss[i], CONST_SESSID | sn[i], K_LEN). `tepByte` as B sent it, v bit included. */
   sessionId(tepByte: number, sn: Uint8Array): Uint8Array {
     const id = new Uint8Array(1 + SECRET_LENGTH);
     id[0] = tepByte;
-    id.set(cprf(this.bytes, [SESSID, sn], SECRET_LENGTH), 1);
+    id.set(this.key.derive(CONST_SESSID, sn, SECRET_LENGTH), 1);
     return id;
   }
 
   /** mk[0] = CPRF(ss[i], CONST_REKEY | sn[i], K_LEN). sn is empty for a fresh session, else nonce_a | nonce_b. */
   masterKey(sn: Uint8Array): MasterKey {
-    return new MasterKey(cprf(this.bytes, [REKEY, sn], SECRET_LENGTH));
+    return new MasterKey(this.key.derive(CONST_REKEY, sn, SECRET_LENGTH));
   }
 }
 
@@ -125,18 +136,18 @@ export class MasterKey extends Secret {
   declare readonly stage: 'mk';
 
   /** Not for callers: {@link SessionSecret.masterKey}. */
-  constructor(bytes: Uint8Array) {
-    super(bytes);
+  constructor(bytes: Uint8Array, key?: CprfKey) {
+    super(bytes, key);
   }
 
   /** mk[j] = CPRF(mk[j-1], CONST_REKEY, K_LEN); no sn here. */
   next(): MasterKey {
-    return new MasterKey(cprf(this.bytes, [REKEY], SECRET_LENGTH));
+    return new MasterKey(this.key.derive(CONST_REKEY, NOTHING, SECRET_LENGTH));
   }
 
   /** The same master key for the other direction, to be erased independently. */
   clone(): MasterKey {
-    return new MasterKey(Uint8Array.from(this.bytes));
+    return new MasterKey(new Uint8Array(this.bytes), this.key.clone());
   }
 
   /**
@@ -145,7 +156,10 @@ export class MasterKey extends Secret {
    */
   trafficKey(direction: Direction, cipher: AeadId): TrafficKey {
     const { keyLength, nonceLength } = AEADS[cipher];
-    return new TrafficKey(cprf(this.bytes, [KEY[direction]], keyLength + nonceLength), cipher);
+    const bytes = this.key.derive(KEY[direction], NOTHING, keyLength + nonceLength);
+    const trafficKey = new TrafficKey(bytes.slice(0, keyLength), bytes.slice(keyLength), cipher);
+    bytes.fill(0);
+    return trafficKey;
   }
 }
 
@@ -153,20 +167,28 @@ export class MasterKey extends Secret {
 export class TrafficKey extends Secret {
   declare readonly stage: 'k';
   readonly cipher: AeadId;
+  readonly #nr: Uint8Array;
 
   /** Not for callers: {@link MasterKey.trafficKey}. */
-  constructor(bytes: Uint8Array, cipher: AeadId) {
-    super(bytes);
+  constructor(key: Uint8Array, nr: Uint8Array, cipher: AeadId) {
+    super(key);
+    this.#nr = nr;
     this.cipher = cipher;
+  }
+
+  override erase(): void {
+    super.erase();
+    this.#nr.fill(0);
   }
 
   /** NR, which every nonce is made of. Erased with this. */
   get nr(): Uint8Array {
-    return this.bytes.subarray(AEADS[this.cipher].keyLength);
+    this.check();
+    return this.#nr;
   }
 
   /** K, ready for use. Erased with this, or before. */
   aead(factory: AeadFactory): AeadKey {
-    return factory(AEADS[this.cipher].name, this.bytes.subarray(0, AEADS[this.cipher].keyLength));
+    return factory(AEADS[this.cipher].name, this.bytes);
   }
 }

@@ -53,7 +53,8 @@ function during(step: () => void): Counts {
 
 const total = (counts: Counts): number => Object.values(counts).reduce((sum, count) => sum + count, 0);
 
-const hmacs = ({ sha256Final = 0 }: Counts): number => sha256Final / 2;
+/** Blocks of SHA-256: of each key that something is derived from two, and two for each value; see cprf-key.ts. */
+const blocks = ({ sha256Block = 0 }: Counts): number => sha256Block;
 const withoutHashes = (counts: Counts): number =>
   total(Object.fromEntries(Object.entries(counts).filter(([name]) => !name.startsWith('sha256'))));
 
@@ -71,16 +72,17 @@ function deliver(pair: Pair, pieces: readonly Uint8Array[]): void {
   pair.b.drainEvents();
 }
 
-test('a fresh connection: one key pair, one agreement and five HMACs for each end', () => {
+test('a fresh connection: one key pair, one agreement, and four values of two keys for each end', () => {
   const counts = during(open);
   assert.equal(counts.newPrivateKey, 2);
   assert.equal(counts.derive, 2);
-  assert.equal(hmacs(counts), 10);
+  assert.equal(counts.sha256Final, 2 * 2, 'Extract');
+  assert.equal(blocks(counts), 2 * (2 * 2 + 2 * 4));
   assert.equal(counts.newCipherContext ?? 0, 0, 'not before there are data');
   assert.ok(withoutHashes(counts) <= 25, `calls of OpenSSL: ${JSON.stringify(counts)}`);
 });
 
-test('a resumed connection: no key pair, no agreement, four HMACs for each end', () => {
+test('a resumed connection: no key pair, no agreement, four values of two keys for each end', () => {
   const first = new Pair(
     new Session({ negotiated: negotiated('A'), keepResumable: true }),
     new Session({ negotiated: negotiated('B'), keepResumable: true }),
@@ -100,7 +102,7 @@ test('a resumed connection: no key pair, no agreement, four HMACs for each end',
   };
   const [opening, answering] = [end(syn, synAck, a), end(synAck, syn, b)];
   const counts = during(() => new Pair(opening(), answering()).run());
-  assert.equal(hmacs(counts), 8);
+  assert.equal(blocks(counts), 2 * (2 * 2 + 2 * 4));
   assert.equal(withoutHashes(counts), 0, `calls of OpenSSL: ${JSON.stringify(counts)}`);
 });
 

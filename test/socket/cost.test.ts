@@ -90,7 +90,9 @@ const only = (counts: Record<string, number>, pattern: RegExp): Record<string, n
 
 const SYSTEM_CALLS = /^[a-z]+$/;
 
-test('fresh: nine system calls besides the six messages, and ten HMACs', { skip: needsRoot }, async () => {
+test('fresh: nine system calls besides the six messages, and four values of two keys for each end', {
+  skip: needsRoot,
+}, async () => {
   const counts = await ofOneConnection(false);
   assert.deepEqual(only(counts, SYSTEM_CALLS), {
     socket: 1,
@@ -99,10 +101,11 @@ test('fresh: nine system calls besides the six messages, and ten HMACs', { skip:
     send: 6, // Init1, Init2; for each end data and FINp
   });
   assert.equal(counts.EVP_PKEY_derive, 2);
-  assert.equal(counts.SHA256_Final, 2 * 10, 'ten HMACs');
+  assert.equal(counts.SHA256_Final, 2 * 2, 'Extract');
+  assert.equal(counts.SHA256_Transform, 2 * (2 * 2 + 2 * 4));
 });
 
-test('resumed: fourteen system calls besides the four messages, no public-key work, and twelve HMACs', {
+test('resumed: fourteen system calls besides the four messages, no public-key work, six values of four keys', {
   skip: needsRoot,
 }, async () => {
   const counts = await ofOneConnection(true);
@@ -114,5 +117,5 @@ test('resumed: fourteen system calls besides the four messages, no public-key wo
   });
   assert.deepEqual(only(counts, /EVP_PKEY|RAND/), {});
   // For each end: session ID, master key, a key for each direction; the next secret and its identifier.
-  assert.equal(counts.SHA256_Final, 2 * 2 * 6, 'twelve HMACs');
+  assert.equal(counts.SHA256_Transform, 2 * (2 * 4 + 2 * 6));
 });
