@@ -2,6 +2,9 @@ import { DaemonProcess } from '#src/demo/daemons.js';
 import { loadKernelPart } from '#src/demo/kernel-part.js';
 import { type Peer, SERVER_PORT } from '../peer.js';
 
+/** What a daemon logs that was told nothing. */
+const AS_USUAL = ['--log-level', 'info'];
+
 /** Our daemon on both hosts, with plain programs. */
 const pair = (name: string, works: Peer['works'], resume: boolean): Peer => ({
   name,
@@ -11,7 +14,7 @@ const pair = (name: string, works: Peer['works'], resume: boolean): Peer => ({
     const daemons: DaemonProcess[] = [];
     const start = async (): Promise<void> => {
       for (const { host, kernel } of hosts) {
-        const flags = resume ? [] : ['--no-resume'];
+        const flags = resume ? AS_USUAL : [...AS_USUAL, '--no-resume'];
         daemons.push(await DaemonProcess.start(host, kernel.pins, flags));
       }
     };
@@ -49,7 +52,7 @@ const plainServer: Peer = {
   works: 'all',
   async setUp({ client, server }) {
     const kernel = loadKernelPart(client);
-    const process = await DaemonProcess.start(client, kernel.pins);
+    const process = await DaemonProcess.start(client, kernel.pins, AS_USUAL);
     return {
       connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
       listen: { kind: 'plain', port: SERVER_PORT },

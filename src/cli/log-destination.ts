@@ -9,19 +9,20 @@ const ROOM = 8192;
  * that is what they have to wait for. Nothing is left behind when the process exits.
  */
 export function logDestination(): DestinationStream {
-  const destination = pino.destination({ dest: 1, sync: true, minLength: ROOM });
-  let waiting = false;
+  // Not its own buffer: emptying that is followed by fsync(2), which a pipe or a journal answers with an error.
+  const destination = pino.destination({ dest: 1, sync: true });
+  let waiting = '';
   const flush = (): void => {
-    waiting = false;
-    destination.flushSync();
+    const text = waiting;
+    waiting = '';
+    if (text !== '') destination.write(text);
   };
   process.on('exit', flush);
   return {
     write(line: string): void {
-      destination.write(line);
-      if (waiting) return;
-      waiting = true;
-      setImmediate(flush);
+      if (waiting === '') setImmediate(flush);
+      waiting += line;
+      if (waiting.length >= ROOM) flush();
     },
   };
 }

@@ -1,6 +1,7 @@
 /**
- * What the daemon tells of its connections: a line when one becomes ready, a line when it ends; counters; and the
- * list of those that are there now.
+ * What the daemon tells of its connections: counters; the list of those that are there now; and lines. At level "info"
+ * those that somebody may have to look at: a connection stays plain, is refused, or fails. At "debug" all: one when a
+ * connection becomes ready, one when it ends.
  */
 import type { Logger } from 'pino';
 import type { ErrorCode } from '../errors.js';
@@ -181,22 +182,32 @@ export class ConnectionEntry {
     this.isReady = true;
     this.log.count(`${direction}${channel.encrypted ? 'Encrypted' : 'Plain'}`);
     if (!channel.encrypted) this.log.fallbacks.count(channel.plainReason);
-    this.logger.info({ event, ...this.facts, ...this.description() }, `${direction} connection is ${event}`);
+    this.#tell(channel.encrypted ? 'debug' : 'info', `${direction} connection is ${event}`, () => ({
+      event,
+    }));
   }
 
   end(channel: Channel, ending: Ending): void {
     const { direction } = this.facts;
     this.channel = channel;
     this.log.forget(this);
-    const bytes = { bytesReceived: channel.dataReceived, bytesSent: channel.dataSent };
     if (ending.how === 'error') {
       this.log.count('failed');
       this.log.failures.count((ending.error as NodeJS.ErrnoException).code);
     }
-    this.logger.info(
-      { event: 'end', ...this.facts, ...this.description(), ...bytes, ...endingFacts(ending) },
-      `${direction} connection ended`,
-    );
+    this.#tell(ending.how === 'error' ? 'info' : 'debug', `${direction} connection ended`, () => ({
+      event: 'end',
+      bytesReceived: channel.dataReceived,
+      bytesSent: channel.dataSent,
+      ...endingFacts(ending),
+    }));
+  }
+
+  /** Nothing is put into words that nobody reads. */
+  #tell(level: 'info' | 'debug', message: string, news: () => { readonly event: string }): void {
+    if (!this.logger.isLevelEnabled(level)) return;
+    const { event, ...more } = news();
+    this.logger[level]({ event, ...this.facts, ...this.description(), ...more }, message);
   }
 
   /** What was negotiated, as far as that is known. */

@@ -1,4 +1,4 @@
-/** `tcpcrypt daemon` on a host of the lab, and the lines it logs. */
+/** `tcpcrypt daemon` on a host of the lab, and the lines it logs: of every connection, unless told otherwise. */
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -41,7 +41,8 @@ export class DaemonProcess {
   private constructor(host: Host, pins: string, flags: readonly string[]) {
     this.#host = host;
     const main = fileURLToPath(new URL('../cli/main.js', import.meta.url));
-    this.#process = host.spawn(process.execPath, [main, 'daemon', '--pins', pins, ...flags], {
+    const every = ['--pins', pins, '--log-level', 'debug'];
+    this.#process = host.spawn(process.execPath, [main, 'daemon', ...every, ...flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const { stdout, stderr } = this.#process;
