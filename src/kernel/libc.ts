@@ -82,6 +82,7 @@ const c = {
   getsockopt: libc.func('int getsockopt(int, int, int, void *, void *)'),
   recv: libc.func('int64_t recv(int, void *, size_t, int)'),
   send: libc.func('int64_t send(int, const void *, size_t, int)'),
+  shutdown: libc.func('int shutdown(int, int)'),
   poll: libc.func('int poll(void *, uint64_t, int)'),
   eventfd: libc.func('int eventfd(unsigned int, int)'),
   execvp: libc.func('int execvp(const char *, const char **)'),
@@ -206,6 +207,9 @@ export const trySendSome = (fd: number, bytes: Uint8Array, flags: number): numbe
   const n = Number(c.send(fd, bytes, bytes.length, flags));
   return n < 0 ? -koffi.errno() : n;
 };
+
+/** `shutdown(2)` of the sending direction: FIN follows what was sent. Returns 0, or -errno. */
+export const tryEndSending = (fd: number): number => (c.shutdown(fd, 1) < 0 ? -koffi.errno() : 0);
 
 /** `ioctl(2)` SIOCOUTQNSD: how many bytes of a TCP socket have not left for the peer yet; 0 also when it is closed. */
 export const bytesNotSent = (fd: number): number => {

@@ -12,6 +12,7 @@
  */
 import { Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
+import { tryEndSending } from '../kernel/libc.js';
 import { roomForReading } from './receive.js';
 import type { Written } from './send.js';
 
@@ -53,6 +54,8 @@ interface Internals {
 /** As net.Socket's: from this length on a writer is told to wait. */
 const WAIT_FROM = 16_384;
 
+const direct = process.platform === 'linux';
+
 /** What a stream calls the encoding of bytes; TypeScript does not know it. */
 const BYTES = 'buffer' as BufferEncoding;
 
@@ -78,11 +81,14 @@ export class BareSocket extends Streamless {
   /** net.Socket's methods look at it. */
   readonly _parent = null;
   declare _handle: TcpHandle | null;
+  /** The descriptor, -1 when closed. */
+  fd: number;
   #paused = false;
 
   constructor(handle: TcpHandle, { owner, onread, room }: Words, server: Counting | null) {
     super();
     this._handle = handle;
+    this.fd = handle.fd;
     this._server = server;
     (handle as unknown as Record<symbol, unknown>)[owner] = this;
     handle.onread = onread;
@@ -149,11 +155,10 @@ export class BareSocket extends Streamless {
     }
     this.writableEnded = true;
     this.writable = false;
-    super._final((error) => {
-      this.writableFinished = !error && !this.destroyed;
-      callback?.(error);
-      this.#closeIfOver();
-    });
+    // At once where nothing waits; otherwise libuv knows when.
+    if (this.writableLength === 0 && direct && tryEndSending(this.fd) === 0)
+      process.nextTick(finish, this, callback);
+    else super._final((error) => this.finished(error, callback));
     return this;
   }
 
@@ -163,6 +168,7 @@ export class BareSocket extends Streamless {
     if (this.timeout) this.setTimeout(0);
     this.destroyed = true;
     this.writable = false;
+    this.fd = -1;
     this._handle = null;
     handle.close(() => this.owner?.handleClosed());
     if (error !== undefined) process.nextTick(() => this.owner?.handleError(error));
@@ -185,10 +191,19 @@ export class BareSocket extends Streamless {
     }
   }
 
+  /** @internal FIN is on its way. */
+  finished(error: Error | null | undefined, callback: Written | undefined): void {
+    this.writableFinished = !error && !this.destroyed;
+    callback?.(error);
+    this.#closeIfOver();
+  }
+
   #closeIfOver(): void {
     if (this.readableEnded && this.writableFinished) this.destroy();
   }
 }
+
+const finish = (bare: BareSocket, callback: Written | undefined): void => bare.finished(null, callback);
 
 /** What Node calls its things. */
 interface Words {

@@ -75,14 +75,7 @@ export function connect(
       done: (error, dialled) => {
         socket.off('close', cancel);
         if (dialled === undefined) socket.destroy(error);
-        else
-          socket[attach](
-            withoutStreams(dialled.transport),
-            dialled.fd,
-            dialled.outcome,
-            wanted,
-            dialled.opened,
-          );
+        else socket[attach]({ ...dialled, transport: withoutStreams(dialled.transport) }, wanted);
       },
     });
     const cancel = (): void => race.cancel();

@@ -10,7 +10,7 @@ import { onConnection } from './accept.js';
 import { withoutKernel } from './connect.js';
 import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
 import { passiveEnoOffer } from './passive-offer.js';
-import { attach, Socket } from './socket.js';
+import { type Accepting, attach, Socket } from './socket.js';
 import { asSystemError } from './system-error.js';
 import { descriptorOf } from './transport.js';
 
@@ -56,6 +56,18 @@ export class Server extends EventEmitter {
   readonly #server: TcpServer;
   /** Accepted, key exchange not over. */
   readonly #unready = new Set<Socket>();
+  readonly #accepting: Accepting = {
+    handleReady: (socket) => {
+      this.#unready.delete(socket);
+      this.emit('connection', socket);
+    },
+    handleFailure: (socket, error) => {
+      this.emit('clientError', error, socket);
+    },
+    handleGone: (socket) => {
+      this.#unready.delete(socket);
+    },
+  };
   /** Why no connection can be encrypted. */
   #withoutKernel: EnoOutcome | undefined;
   /** listen() was called, and close() not yet; a name is being looked up, perhaps. */
@@ -226,17 +238,7 @@ export class Server extends EventEmitter {
       return;
     }
     this.#unready.add(socket);
-    const failed = (error: Error): void => {
-      this.emit('clientError', error, socket);
-    };
-    socket.once('error', failed);
-    socket.once('close', () => this.#unready.delete(socket));
-    socket.once('ready', () => {
-      this.#unready.delete(socket);
-      socket.off('error', failed);
-      this.emit('connection', socket);
-    });
-    socket[attach](transport, fd, outcome, this.#encryption);
+    socket[attach]({ transport, fd, outcome }, this.#encryption, this.#accepting);
   }
 }
 

@@ -17,10 +17,9 @@ import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import type { Peer } from '../auth/mechanism.js';
 import type { ErrorCode } from '../errors.js';
 import { TcpcryptError } from '../errors.js';
-import type { EnoOutcome } from '../kernel/eno-socket.js';
 import type { AeadId, TepId } from '../session/index.js';
 import { Channel, type ChannelHandlers } from './channel.js';
-import type { Opened } from './dial.js';
+import type { Dialled } from './dial.js';
 import { check, type Encryption, PORTION } from './options.js';
 
 type Callback = (error?: Error | null) => void;
@@ -37,6 +36,16 @@ export interface SocketOptions extends Pick<DuplexOptions, 'allowHalfOpen' | 'si
 /** The method that gives a socket its established connection: for `connect` and `Server` only. */
 export const attach = Symbol('attach');
 
+/** What a {@link Server} hears of a socket that its application does not know yet. */
+export interface Accepting {
+  /** Instead of 'ready'. */
+  handleReady(socket: Socket): void;
+  /** The error that the socket has emitted; it is reset. */
+  handleFailure(socket: Socket, error: Error): void;
+  /** It will not become ready. */
+  handleGone(socket: Socket): void;
+}
+
 export class Socket extends Duplex {
   #channel: Channel | undefined;
   #transport: TcpSocket | undefined;
@@ -51,6 +60,8 @@ export class Socket extends Duplex {
   #idleTimeout: number | undefined;
   /** Until there is a transport, which then has a timer of its own. */
   #idleTimer: NodeJS.Timeout | undefined;
+  /** Until it is ready. */
+  #accepting: Accepting | undefined;
 
   /** Not for applications: `connect` and `Server` make sockets. */
   constructor({ allowHalfOpen = false, signal, highWaterMark }: SocketOptions = {}) {
@@ -215,14 +226,9 @@ export class Socket extends Duplex {
   }
 
   /** @internal */
-  [attach](
-    transport: TcpSocket,
-    fd: number,
-    outcome: EnoOutcome,
-    encryption: Encryption,
-    opened?: Opened,
-  ): void {
+  [attach]({ transport, fd, outcome, opened }: Dialled, encryption: Encryption, accepting?: Accepting): void {
     this.#transport = transport;
+    this.#accepting = accepting;
     this.#connecting = false;
     if (this.#settings !== undefined) {
       for (const setting of this.#settings) setting(transport);
@@ -232,24 +238,35 @@ export class Socket extends Duplex {
       clearTimeout(this.#idleTimer);
       this.#watchIdleness(transport);
     }
-    const handlers: ChannelHandlers = {
-      onSecure: () => {
-        this.emit('secure');
-      },
-      room: roomForData,
-      onReady: () => this.#becomeReady(),
-      onData: (data) => {
-        if (!this.push(data)) this.#channel?.pause();
-      },
-      onEnd: () => {
-        this.push(null);
-      },
-      onDrain: () => {},
-      onClose: (error) => this.#closed(error),
-    };
-    this.#channel = new Channel(transport, fd, outcome, encryption, handlers, opened);
+    this.#channel = new Channel(transport, fd, outcome, encryption, new Socket.#Handlers(this), opened);
     this.emit('connect');
   }
+
+  static readonly #Handlers = class implements ChannelHandlers {
+    readonly #socket: Socket;
+    readonly room = roomForData;
+
+    constructor(socket: Socket) {
+      this.#socket = socket;
+    }
+    onSecure(): void {
+      this.#socket.emit('secure');
+    }
+    onReady(): void {
+      this.#socket.#becomeReady();
+    }
+    onData(data: Uint8Array): void {
+      const socket = this.#socket;
+      if (!socket.push(data)) socket.#channel?.pause();
+    }
+    onEnd(): void {
+      this.#socket.push(null);
+    }
+    onDrain(): void {}
+    onClose(error: Error | undefined): void {
+      this.#socket.#closed(error);
+    }
+  };
 
   override _read(): void {
     if (this.#ready) this.#channel?.resume();
@@ -282,6 +299,11 @@ export class Socket extends Duplex {
       final?.(reason);
     }
     this.#hadError = error !== null;
+    const accepting = this.#accepting;
+    if (accepting !== undefined) {
+      if (error !== null) this.once('error', () => accepting.handleFailure(this, error));
+      accepting.handleGone(this);
+    }
     callback(error);
     const transport = this.#transport;
     if (transport === undefined || this.#transportClosed) process.nextTick(emitClose, this, this.#hadError);
@@ -294,7 +316,12 @@ export class Socket extends Duplex {
     if (this.destroyed) return;
     this.#ready = true;
     if (this.peer !== undefined) this.emit('authenticated', this.peer);
-    if (!this.destroyed) this.emit('ready');
+    if (!this.destroyed) {
+      const accepting = this.#accepting;
+      this.#accepting = undefined;
+      if (accepting !== undefined) accepting.handleReady(this);
+      else this.emit('ready');
+    }
     const { write, final } = this.#waiting;
     if (write !== undefined) {
       this.#waiting.write = undefined;

@@ -2,6 +2,7 @@
 import { Socket as TcpSocket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
 import * as libc from '../kernel/libc.js';
+import { BareSocket } from './bare-socket.js';
 
 /**
  * Makes a net.Socket of a descriptor that is not connected yet.
@@ -14,6 +15,7 @@ export const transportOf = (fd: number): TcpSocket =>
 
 /** The descriptor below a connection, or -1. Node has no public word for it; this one has not changed since 0.x. */
 export function descriptorOf(transport: TcpSocket): number {
+  if (transport instanceof BareSocket) return transport.fd;
   const handle = (transport as unknown as { _handle?: { fd?: number } | null })._handle;
   return handle?.fd ?? -1;
 }

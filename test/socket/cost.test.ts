@@ -90,7 +90,7 @@ const only = (counts: Record<string, number>, pattern: RegExp): Record<string, n
 
 const SYSTEM_CALLS = /^[a-z]+$/;
 
-test('fresh: nine system calls besides the six messages, and four values of two keys for each end', {
+test('fresh: eleven system calls besides the six messages, and four values of two keys for each end', {
   skip: needsRoot,
 }, async () => {
   const counts = await ofOneConnection(false);
@@ -99,13 +99,14 @@ test('fresh: nine system calls besides the six messages, and four values of two 
     setsockopt: 6, // SO_OOBINLINE, TCP_ENO_RAW; for each end TCP_ENO_SESSID and TCP_CRYPT_CONF
     getsockopt: 2, // TCP_ENO_STATE for each end
     send: 6, // Init1, Init2; for each end data and FINp
+    shutdown: 2,
   });
   assert.equal(counts.EVP_PKEY_derive, 2);
   assert.equal(counts.SHA256_Final, 2 * 2, 'Extract');
   assert.equal(counts.SHA256_Transform, 2 * (2 * 2 + 2 * 4));
 });
 
-test('resumed: fourteen system calls besides the four messages, no public-key work, six values of four keys', {
+test('resumed: sixteen system calls besides the four messages, no public-key work, six values of four keys', {
   skip: needsRoot,
 }, async () => {
   const counts = await ofOneConnection(true);
@@ -114,6 +115,7 @@ test('resumed: fourteen system calls besides the four messages, no public-key wo
     setsockopt: 10, // ... TCP_ENO_EXPECT, TCP_ENO_RESUME_TAKE, and TCP_ENO_RESUMABLE for both ends' caches
     getsockopt: 3, // ... TCP_CRYPT_RESUMPTION
     send: 4,
+    shutdown: 2,
   });
   assert.deepEqual(only(counts, /EVP_PKEY|RAND/), {});
   // For each end: session ID, master key, a key for each direction; the next secret and its identifier.
