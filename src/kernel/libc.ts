@@ -78,8 +78,8 @@ const c = {
   getsockname: libc.func('int getsockname(int, void *, void *)'),
   connect: libc.func('int connect(int, const void *, uint32_t)'),
   listen: libc.func('int listen(int, int)'),
-  setsockopt: libc.func('int setsockopt(int, int, int, const void *, uint32_t)'),
-  getsockopt: libc.func('int getsockopt(int, int, int, void *, void *)'),
+  setsockopt: libc.func('int setsockopt(int, int, int, uintptr_t, uint32_t)'),
+  getsockopt: libc.func('int getsockopt(int, int, int, uintptr_t, uintptr_t)'),
   recv: libc.func('int64_t recv(int, void *, size_t, int)'),
   send: libc.func('int64_t send(int, const void *, size_t, int)'),
   shutdown: libc.func('int shutdown(int, int)'),
@@ -160,26 +160,30 @@ export const trySetsockopt = (
   name: number,
   value: Uint8Array | number,
 ): number => {
-  if (typeof value === 'number') {
-    optionInt[0] = value;
-    return c.setsockopt(fd, level, name, optionInt, 4) < 0 ? -koffi.errno() : 0;
-  }
-  return c.setsockopt(fd, level, name, value, value.length) < 0 ? -koffi.errno() : 0;
+  if (typeof value === 'number') optionInt[0] = value;
+  else option.set(value);
+  const length = typeof value === 'number' ? 4 : value.length;
+  return c.setsockopt(fd, level, name, optionAt, length) < 0 ? -koffi.errno() : 0;
 };
 
-/** The value of an option that is an `int`. */
-const optionInt = new Int32Array(1);
+/**
+ * The value of an option on its way to the kernel, or back, then a socklen_t. An address is passed on at a fraction of
+ * what an array costs.
+ */
+const OPTION_ROOM = 1024;
+const option = new Uint8Array(OPTION_ROOM + 4);
+const optionInt = new Int32Array(option.buffer, 0, 1);
+const optionLength = new Uint32Array(option.buffer, OPTION_ROOM, 1);
+const optionAt = Number(koffi.address(option));
+const optionLengthAt = optionAt + OPTION_ROOM;
 
-/** A socklen_t, before and after a call. */
-const optionLength = new Uint32Array(1);
-
-/** `getsockopt(2)`: at most `capacity` bytes of the value, or -errno. */
+/** `getsockopt(2)`: at most `capacity` bytes of the value, 1024 or fewer; or -errno. */
 export const tryGetsockopt = (fd: number, level: number, name: number, capacity: number): Buffer | number => {
-  const value = Buffer.alloc(capacity);
   optionLength[0] = capacity;
-  if (c.getsockopt(fd, level, name, value, optionLength) < 0) return -koffi.errno();
-  const length = optionLength[0];
-  return length === capacity ? value : value.subarray(0, length);
+  if (c.getsockopt(fd, level, name, optionAt, optionLengthAt) < 0) return -koffi.errno();
+  const value = Buffer.allocUnsafe(optionLength[0]);
+  value.set(option.subarray(0, value.length));
+  return value;
 };
 
 /** `getsockopt(2)`: at most `capacity` bytes of the value. */

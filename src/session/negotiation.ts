@@ -81,6 +81,16 @@ export function negotiate(
   peer: Uint8Array,
   options: NegotiationOptions = {},
 ): Negotiated | Plain {
+  return decide(own, peer, options);
+}
+
+/** @param known the transcript of both options, where there is one already */
+function decide(
+  own: Uint8Array,
+  peer: Uint8Array,
+  options: NegotiationOptions,
+  known?: Uint8Array,
+): Negotiated | Plain {
   // More than an option can hold comes from no TCP header.
   if (peer.length > MAX_ENO_CONTENTS) return plain('ERR_TCPCRYPT_ENO_MALFORMED');
   const ours = parseEnoContents(own);
@@ -96,7 +106,7 @@ export function negotiate(
   if (chosen === undefined) return plain('ERR_TCPCRYPT_ENO_NO_TEP'); // ENO-29, TC-3
   const { tep, nonces } = chosen;
   const peerAware = isAware(theirs);
-  const both = role === 'A' ? transcript(own, peer) : transcript(peer, own);
+  const both = known ?? (role === 'A' ? transcript(own, peer) : transcript(peer, own));
   if (nonces === undefined)
     return { result: 'encrypt', kind: 'fresh', role, tep, tepByte: tep, peerAware, transcript: both };
   const { ownNonce, peerNonce } = nonces;
@@ -128,7 +138,8 @@ export function negotiatedFromTranscript(
   if (a === undefined || b === undefined) return plain('ERR_TCPCRYPT_ENO_ABSENT');
   if (found.length > 2 || a.length + b.length + 4 !== bytes.length)
     return plain('ERR_TCPCRYPT_ENO_MALFORMED');
-  const outcome = role === 'A' ? negotiate(a, b, options) : negotiate(b, a, options);
+  const known = new Uint8Array(bytes);
+  const outcome = role === 'A' ? decide(a, b, options, known) : decide(b, a, options, known);
   // The b bits must say the same as the kernel does.
   return outcome.result === 'encrypt' && outcome.role !== role ? plain('ERR_TCPCRYPT_ENO_ROLE') : outcome;
 }
@@ -259,5 +270,8 @@ const isResumption = ({ v, data }: Suboption): boolean =>
   v && data.length >= RESUME_HALF_LENGTH && data.length <= RESUME_HALF_LENGTH + MAX_RESUME_NONCE;
 
 /** The identifiers are sent in clear: a comparison in constant time would hide nothing. */
-const startsWith = ({ data }: Suboption, half: Uint8Array): boolean =>
-  half.length === RESUME_HALF_LENGTH && half.every((byte, i) => data[i] === byte);
+function startsWith({ data }: Suboption, half: Uint8Array): boolean {
+  if (half.length !== RESUME_HALF_LENGTH) return false;
+  for (let i = 0; i < RESUME_HALF_LENGTH; i++) if (data[i] !== half[i]) return false;
+  return true;
+}

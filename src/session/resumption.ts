@@ -98,10 +98,14 @@ export interface ResumptionName {
  * B's; undefined when B answered with v=0.
  */
 export function resumptionAnswered(transcript: Uint8Array): ResumptionName | undefined {
-  const [a, b] = findEnoOptions(transcript).map(parseEnoContents);
-  if (!a?.wellFormed || !b?.wellFormed || !isRoleB(b)) return undefined;
+  const [contentsA, contentsB] = findEnoOptions(transcript);
+  if (contentsA === undefined || contentsB === undefined) return undefined;
+  const b = parseEnoContents(contentsB);
+  if (!b.wellFormed || !isRoleB(b)) return undefined;
   const answer = b.suboptions.at(-1);
   if (!answer?.v || !isTepId(answer.tep)) return undefined;
+  const a = parseEnoContents(contentsA);
+  if (!a.wellFormed) return undefined;
   const asked = a.suboptions.find(({ tep, v }) => v && tep === answer.tep);
   if (asked === undefined || asked.data.length < RESUME_HALF_LENGTH) return undefined;
   return { tep: answer.tep, peerHalf: asked.data.slice(0, RESUME_HALF_LENGTH) };

@@ -246,7 +246,7 @@ export class Session {
   #resume({ ownNonce, peerNonce, tepByte }: NegotiatedResumption, kept: ResumableSession): Phase {
     const { originalRole, cipher, index } = kept;
     // TC-17: nonce_a | nonce_b by the roles of the original session.
-    const sn = Buffer.concat(originalRole === 'A' ? [ownNonce, peerNonce] : [peerNonce, ownNonce]);
+    const sn = originalRole === 'A' ? both(ownNonce, peerNonce) : both(peerNonce, ownNonce);
     const secret = SessionSecret.restore(kept.secret);
     return this.#becomeSecure(secret, { sn, tepByte, originalRole, cipher, index, offsets: [0, 0] });
   }
@@ -368,6 +368,13 @@ export class Session {
     this.#writes.clear();
     this.#transmit.length = 0;
   }
+}
+
+function both(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const joined = new Uint8Array(a.length + b.length);
+  joined.set(a);
+  joined.set(b, a.length);
+  return joined;
 }
 
 /** magic and message_len (RFC 8548 §4.1) */

@@ -40,7 +40,7 @@ export const TEPS: { readonly [id in TepId]: TepRow } = {
   36: { name: 'TCPCRYPT_ECDHE_Curve448', curve: 'X448', publicKeyLength: 56, lengthField: false },
 };
 
-export const isTepId = (id: number): id is TepId => id in TEPS;
+export const isTepId = (id: number): id is TepId => id >= 0x21 && id <= 0x24;
 
 /** Identifiers of the AEAD algorithms, two bytes on the wire (RFC 8548 §7). */
 export type AeadId = 0x0001 | 0x0002 | 0x0010;
@@ -60,7 +60,7 @@ export const AEADS: { readonly [id in AeadId]: AeadRow } = {
   16: { name: 'CHACHA20-POLY1305', keyLength: 32, nonceLength: 12, tagLength: 16 },
 };
 
-export const isAeadId = (id: number): id is AeadId => id in AEADS;
+export const isAeadId = (id: number): id is AeadId => id === 0x0001 || id === 0x0002 || id === 0x0010;
 
 /** First bytes of the key exchange messages (RFC 8548 §4.3). */
 export const INIT1_MAGIC = 0x15101a0e;

@@ -73,7 +73,7 @@ export function parseEnoContents(contents: Uint8Array): ReceivedEnoContents | Il
       global ??= first; // ENO-9
       at += 1;
     } else if (first <= LAST_TEP_WITHOUT_DATA) {
-      suboptions.push({ tep: first, v: false, data: contents.subarray(at, at), lengthByte: false });
+      suboptions.push({ tep: first, v: false, data: NO_DATA, lengthByte: false });
       at += 1;
     } else if (first <= LAST_LENGTH_BYTE) {
       const tep = contents[at + 1];
@@ -95,6 +95,8 @@ export function parseEnoContents(contents: Uint8Array): ReceivedEnoContents | Il
   }
   return { wellFormed: true, global: global ?? 0, globalExplicit: global !== undefined, suboptions };
 }
+
+const NO_DATA = new Uint8Array();
 
 /** The length byte counts the data only, and one less than there is (RFC 8547 §4.4). */
 const dataLength = (lengthByte: number): number => (lengthByte & 0x1f) + 1;
