@@ -6,28 +6,40 @@ export type AeadName = 'AES-128-GCM' | 'AES-256-GCM' | 'CHACHA20-POLY1305';
 /** Every AEAD of tcpcrypt appends a tag of this length (RFC 5116 §5, RFC 8439 §2.8). */
 export const TAG_LENGTH = 16;
 
-/**
- * One AEAD key in use. Messages come and go as lists of pieces, so that an implementation may work in place, or
- * avoid copies, as suits it.
- */
+/** Memory, and the address at which OpenSSL finds it. Whoever passes it on keeps `bytes` alive. */
+export interface Memory {
+  readonly bytes: Uint8Array;
+  readonly address: number;
+}
+
+/** One AEAD key in use. Nothing that comes as an argument is kept, and nothing changed but `into`. */
 export interface AeadKey {
   /**
    * Encrypts the concatenation of `plaintext`. `header` is the associated data, and stands right before the
-   * ciphertext on the wire: the result is header | ciphertext | tag, in as few pieces as are cheap. Never twice
-   * with one nonce (TC-32). The arguments are not changed and not kept.
+   * ciphertext on the wire: header | ciphertext | tag are put into `into`, from `at` on. Never twice with one nonce
+   * (TC-32).
+   *
+   * @returns where they end
    */
-  seal(nonce: Uint8Array, header: Uint8Array, plaintext: readonly Uint8Array[]): Uint8Array[];
+  seal(
+    nonce: Uint8Array,
+    header: Uint8Array,
+    plaintext: readonly Uint8Array[],
+    into: Memory,
+    at: number,
+  ): number;
   /**
-   * Decrypts the concatenation of `ciphertext`, whose last 16 bytes are the tag. Gives no plaintext, but
-   * undefined, unless the tag is right. The plaintext is put into `into`, of its length; without it the ciphertext is
-   * used up, as the plaintext may take its place.
+   * Decrypts the concatenation of `ciphertext`, whose last 16 bytes are the tag, into `into`, from `at` on.
+   *
+   * @returns false unless the tag is right: there are zeros then, and no plaintext
    */
   open(
     nonce: Uint8Array,
     header: Uint8Array,
     ciphertext: readonly Uint8Array[],
-    into?: Uint8Array,
-  ): Uint8Array[] | undefined;
+    into: Memory,
+    at: number,
+  ): boolean;
   /** Erases the key; `seal` and `open` then throw ERR_TCPCRYPT_CLOSED. */
   erase(): void;
 }
@@ -60,9 +72,6 @@ const ALGORITHMS: { readonly [name in AeadName]: Algorithm } = {
   },
 };
 
-/** Chosen by us: a plaintext up to this size is copied into one buffer, which costs less than more pieces do. */
-const JOIN_UP_TO = 4608;
-
 class NodeAeadKey implements AeadKey {
   readonly #algorithm: Algorithm;
   readonly #key: Uint8Array;
@@ -73,65 +82,54 @@ class NodeAeadKey implements AeadKey {
     this.#key = key;
   }
 
-  seal(nonce: Uint8Array, header: Uint8Array, plaintext: readonly Uint8Array[]): Uint8Array[] {
+  seal(
+    nonce: Uint8Array,
+    header: Uint8Array,
+    plaintext: readonly Uint8Array[],
+    into: Memory,
+    at: number,
+  ): number {
     this.#check();
+    checkRoom(into, at, header.length + totalLength(plaintext) + TAG_LENGTH);
     const cipher = this.#algorithm.cipher(this.#key, nonce);
     cipher.setAAD(header);
-    const size = totalLength(plaintext);
-    if (size <= JOIN_UP_TO) {
-      const frame = Buffer.allocUnsafe(header.length + size + TAG_LENGTH);
-      const body = join(plaintext, size);
-      frame.set(header);
-      frame.set(cipher.update(body), header.length);
-      cipher.final();
-      frame.set(cipher.getAuthTag(), header.length + size);
-      return [frame];
-    }
-    // The first piece is the frame's flags: a byte or three, worth joining to the header.
-    const [first = new Uint8Array(), ...rest] = plaintext;
-    const pieces: Uint8Array[] = [Buffer.concat([header, cipher.update(first)])];
-    for (const piece of rest) pieces.push(cipher.update(piece));
+    let end = at;
+    const put = (bytes: Uint8Array): void => {
+      into.bytes.set(bytes, end);
+      end += bytes.length;
+    };
+    put(header);
+    for (const piece of plaintext) put(cipher.update(piece));
     cipher.final(); // of a stream cipher: no bytes
-    pieces.push(cipher.getAuthTag());
-    return pieces;
+    put(cipher.getAuthTag());
+    return end;
   }
 
   open(
     nonce: Uint8Array,
     header: Uint8Array,
     ciphertext: readonly Uint8Array[],
-    into?: Uint8Array,
-  ): Uint8Array[] | undefined {
-    let left = totalLength(ciphertext) - TAG_LENGTH;
-    if (left < 0) return undefined;
+    into: Memory,
+    at: number,
+  ): boolean {
+    const length = totalLength(ciphertext) - TAG_LENGTH;
+    if (length < 0) return false;
     this.#check();
+    checkRoom(into, at, length);
+    const message = Buffer.concat(ciphertext);
     const decipher = this.#algorithm.decipher(this.#key, nonce);
     decipher.setAAD(header);
-    const plaintext: Uint8Array[] = [];
-    const tag: Uint8Array[] = [];
-    for (const piece of ciphertext) {
-      if (left >= piece.length) plaintext.push(decipher.update(piece));
-      else {
-        if (left > 0) plaintext.push(decipher.update(piece.subarray(0, left)));
-        tag.push(left > 0 ? piece.subarray(left) : piece);
-      }
-      left = Math.max(0, left - piece.length);
-    }
-    const [whole] = tag;
-    decipher.setAuthTag(tag.length === 1 && whole !== undefined ? whole : join(tag, TAG_LENGTH));
+    decipher.setAuthTag(message.subarray(length));
+    const plaintext = decipher.update(message.subarray(0, length));
     try {
       decipher.final();
     } catch {
-      for (const piece of plaintext) piece.fill(0);
-      return undefined;
+      plaintext.fill(0);
+      into.bytes.fill(0, at, at + length);
+      return false;
     }
-    if (into === undefined) return plaintext;
-    let at = 0;
-    for (const piece of plaintext) {
-      into.set(piece, at);
-      at += piece.length;
-    }
-    return [into];
+    into.bytes.set(plaintext, at);
+    return true;
   }
 
   erase(): void {
@@ -144,18 +142,13 @@ class NodeAeadKey implements AeadKey {
   }
 }
 
-const totalLength = (pieces: readonly Uint8Array[]): number => {
+export const totalLength = (pieces: readonly Uint8Array[]): number => {
   let length = 0;
   for (const piece of pieces) length += piece.length;
   return length;
 };
 
-function join(pieces: readonly Uint8Array[], length: number): Uint8Array {
-  const joined = Buffer.allocUnsafe(length);
-  let at = 0;
-  for (const piece of pieces) {
-    joined.set(piece, at);
-    at += piece.length;
-  }
-  return joined;
+/** What is written by address must have been allocated. @throws ERR_TCPCRYPT_CRYPTO */
+export function checkRoom({ bytes }: Memory, at: number, length: number): void {
+  if (at < 0 || at + length > bytes.length) throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
 }

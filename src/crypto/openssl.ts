@@ -9,6 +9,7 @@
  */
 import { createRequire } from 'node:module';
 import { TcpcryptError } from '../errors.js';
+import type { Memory } from './aead.js';
 
 type Pointer = number;
 
@@ -37,13 +38,6 @@ export interface OpenSsl {
   readonly updateFrom: (
     context: Pointer,
     output: Pointer,
-    written: Pointer,
-    input: Uint8Array,
-    length: number,
-  ) => number;
-  readonly updateBytes: (
-    context: Pointer,
-    output: Uint8Array,
     written: Pointer,
     input: Uint8Array,
     length: number,
@@ -98,8 +92,7 @@ function probe(): OpenSsl | undefined {
       freeCipherContext: bind('void EVP_CIPHER_CTX_free(uintptr_t)'),
       initCipher: bind('int EVP_CipherInit_ex(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, int)'),
       update: bind('int EVP_CipherUpdate(uintptr_t, uintptr_t, uintptr_t, uintptr_t, int)'),
-      updateFrom: bind('int EVP_CipherUpdate(uintptr_t, uintptr_t, uintptr_t, const uint8_t *, int)'),
-      updateBytes: bind('int EVP_CipherUpdate(uintptr_t, uint8_t *, uintptr_t, const uint8_t *, int)'),
+      updateFrom: bind('int EVP_CipherUpdate(uintptr_t, uintptr_t, uintptr_t, const void *, int)'),
       final: bind('int EVP_CipherFinal_ex(uintptr_t, uintptr_t, uintptr_t)'),
       control: bind('int EVP_CIPHER_CTX_ctrl(uintptr_t, int, int, uintptr_t)'),
       cipher: bind('uintptr_t EVP_get_cipherbyname(const char *)'),
@@ -123,6 +116,12 @@ function probe(): OpenSsl | undefined {
     return undefined;
   }
 }
+
+/** `bytes`, and where they are; 0 in a process where nobody asks. */
+export const memoryOf = (bytes: Uint8Array): Memory => ({
+  bytes,
+  address: openSsl()?.addressOf(bytes) ?? 0,
+});
 
 /** @throws ERR_TCPCRYPT_CRYPTO unless OpenSSL reported success */
 export function succeeded(result: number): void {

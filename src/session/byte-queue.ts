@@ -11,11 +11,13 @@ const NO_BYTES = new Uint8Array();
  */
 export class ByteQueue {
   #chunks: Uint8Array[] = [];
+  /** How much of the first chunk has been taken. */
+  #taken = 0;
   #length = 0;
   /** Room behind the last chunk, when that chunk is a block of ours. */
   #room: Uint8Array = NO_BYTES;
   /** Of a chunk that must be gone when the queue settles. */
-  #lent: ArrayBufferLike | undefined;
+  #lent: Uint8Array | undefined;
 
   get length(): number {
     return this.#length;
@@ -30,37 +32,54 @@ export class ByteQueue {
 
   /** As {@link push}, but only until {@link settle}: then the chunk is its owner's again. */
   lend(chunk: Uint8Array): void {
-    this.#lent = chunk.buffer;
+    this.#lent = chunk;
     this.push(chunk);
+  }
+
+  /** The byte at `index`, which must be there. */
+  byteAt(index: number): number {
+    let at = this.#taken + index;
+    for (const chunk of this.#chunks) {
+      const byte = chunk[at];
+      if (byte !== undefined) return byte;
+      at -= chunk.length;
+    }
+    throw new RangeError('more read than queued');
   }
 
   /** Up to `count` bytes from the front, without taking them. */
   peek(count: number): Uint8Array {
     const first = this.#chunks[0];
-    if (first !== undefined && first.length >= count) return first.subarray(0, count);
-    return join(this.#chunks, Math.min(count, this.#length));
+    const to = this.#taken + count;
+    if (first !== undefined && first.length >= to) return first.subarray(this.#taken, to);
+    return Uint8Array.from({ length: Math.min(count, this.#length) }, (_, i) => this.byteAt(i));
+  }
+
+  /** Drops `count` bytes, which must be there. */
+  skip(count: number): void {
+    this.#length -= count;
+    this.#taken += count;
+    for (let first = this.#chunks[0]; first !== undefined && this.#taken >= first.length; ) {
+      this.#taken -= first.length;
+      this.#chunks.shift();
+      first = this.#chunks[0];
+    }
   }
 
   /** Takes `count` bytes, which must be there, as views of the chunks. */
   take(count: number): Uint8Array[] {
+    if (count > this.#length) throw new RangeError('more taken than queued');
     const taken: Uint8Array[] = [];
+    let from = this.#taken;
     let left = count;
-    let used = 0;
-    while (left > 0) {
-      const chunk = this.#chunks[used];
-      if (chunk === undefined) throw new RangeError('more taken than queued');
-      if (chunk.length > left) {
-        taken.push(chunk.subarray(0, left));
-        this.#chunks[used] = chunk.subarray(left);
-        break;
-      }
-      taken.push(chunk);
-      left -= chunk.length;
-      used += 1;
+    for (const chunk of this.#chunks) {
+      if (left === 0) break;
+      const to = Math.min(from + left, chunk.length);
+      taken.push(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to));
+      left -= to - from;
+      from = 0;
     }
-    if (used === 1) this.#chunks.shift();
-    else if (used > 1) this.#chunks.splice(0, used);
-    this.#length -= count;
+    this.skip(count);
     return taken;
   }
 
@@ -73,40 +92,44 @@ export class ByteQueue {
 
   /** To be called when nothing more can be taken for now. */
   settle(): void {
-    const last = this.#chunks.at(-1);
     const lent = this.#lent;
     this.#lent = undefined;
+    const last = this.#chunks.pop();
     if (last === undefined) {
       this.#room = NO_BYTES;
       return;
     }
-    if (last.length >= COPY_BELOW) {
-      if (last.buffer === lent) this.#chunks[this.#chunks.length - 1] = new Uint8Array(last);
-      return;
-    }
-    if (this.#endsInBlock(last)) return;
-    this.#chunks.pop();
-    const before = this.#chunks.at(-1);
-    if (before !== undefined && this.#endsInBlock(before) && this.#room.length >= last.length) {
-      this.#room.set(last);
-      this.#room = this.#room.subarray(last.length);
-      this.#chunks[this.#chunks.length - 1] = new Uint8Array(
-        before.buffer,
-        before.byteOffset,
-        before.length + last.length,
-      );
-      return;
-    }
-    const block = new Uint8Array(BLOCK);
-    block.set(last);
-    this.#room = block.subarray(last.length);
-    this.#chunks.push(block.subarray(0, last.length));
+    const alone = this.#chunks.length === 0;
+    const rest = alone && this.#taken > 0 ? last.subarray(this.#taken) : last;
+    if (alone) this.#taken = 0;
+    if (rest.length >= COPY_BELOW) this.#chunks.push(last === lent ? new Uint8Array(rest) : rest);
+    else if (this.#endsInBlock(rest)) this.#chunks.push(rest);
+    else this.#copyIntoBlock(rest);
   }
 
   clear(): void {
     this.#chunks = [];
+    this.#taken = 0;
     this.#length = 0;
     this.#room = NO_BYTES;
+  }
+
+  #copyIntoBlock(bytes: Uint8Array): void {
+    const before = this.#chunks.at(-1);
+    if (before !== undefined && this.#endsInBlock(before) && this.#room.length >= bytes.length) {
+      this.#room.set(bytes);
+      this.#room = this.#room.subarray(bytes.length);
+      this.#chunks[this.#chunks.length - 1] = new Uint8Array(
+        before.buffer,
+        before.byteOffset,
+        before.length + bytes.length,
+      );
+      return;
+    }
+    const block = new Uint8Array(BLOCK);
+    block.set(bytes);
+    this.#room = block.subarray(bytes.length);
+    this.#chunks.push(block.subarray(0, bytes.length));
   }
 
   #endsInBlock(chunk: Uint8Array): boolean {
@@ -118,10 +141,8 @@ function join(chunks: readonly Uint8Array[], length: number): Uint8Array {
   const joined = new Uint8Array(length);
   let at = 0;
   for (const chunk of chunks) {
-    if (at === length) break;
-    const part = chunk.subarray(0, length - at);
-    joined.set(part, at);
-    at += part.length;
+    joined.set(chunk, at);
+    at += chunk.length;
   }
   return joined;
 }

@@ -1,39 +1,38 @@
-import { TAG_LENGTH } from '../crypto/index.js';
+import { type Memory, memoryOf, TAG_LENGTH } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
 import {
   decodeFrameHeader,
-  decodePlaintext,
+  decodePlaintextHead,
   FRAME_HEADER_LENGTH,
-  type FramePlaintext,
+  type PlaintextHead,
   StreamOffset,
 } from '../wire/index.js';
 import type { ByteQueue } from './byte-queue.js';
 import { Generation, type Keys } from './generation.js';
+import type { SessionEvent } from './session.js';
 
-/** A frame that is authentic. */
-export interface ReceivedFrame extends FramePlaintext {
-  /** The peer began this key generation with the frame. */
-  readonly rekeyed: number | undefined;
-}
-
-/** Gives memory for `length` bytes. */
+/** Gives memory for `length` bytes, or more. */
 export type PlaintextRoom = (length: number) => Uint8Array;
 
 /** flags(1) and the tag: a frame without data (RFC 8548 §3.6). */
 const MIN_CLEN = 1 + TAG_LENGTH;
 
+/** Of the frame at hand. */
+const header = new Uint8Array(FRAME_HEADER_LENGTH);
+const nonce = new Uint8Array(12);
+
 /** Makes application data of frames: the receiving half of RFC 8548 §3.6 to §3.8. */
 export class Receiver {
   readonly #offset: StreamOffset;
   #generation: Generation;
-  readonly #room: PlaintextRoom | undefined;
+  readonly #room: PlaintextRoom;
   #finReceived = false;
 
   /**
    * `offset`: bytes of this direction's TCP stream before the first frame: the peer's Init message, or 0.
-   * Without `room` a plaintext takes the place of its ciphertext.
+   * `room`: for the data of all frames that are there, at once.
    */
-  constructor(keys: Keys, offset: number | bigint, room?: PlaintextRoom) {
+  constructor(keys: Keys, offset: number | bigint, room: PlaintextRoom = Buffer.allocUnsafeSlow) {
     this.#room = room;
     this.#offset = new StreamOffset(offset);
     this.#generation = Generation.first(keys);
@@ -49,45 +48,138 @@ export class Receiver {
   }
 
   /**
-   * Takes the next frame off the queue; undefined until all of it is there. After an error nothing more can be
-   * received.
+   * Takes all whole frames off the queue, and adds what they say to `events`: data of frames that follow each other
+   * in one piece, as in the peer's stream they are one. After an error nothing more can be received; what was
+   * authentic before it is among the events.
    *
    * @throws ERR_TCPCRYPT_FRAME_AFTER_FIN, ERR_TCPCRYPT_FRAME_LENGTH, ERR_TCPCRYPT_FRAME_AUTH,
    *   ERR_TCPCRYPT_FRAME_PLAINTEXT
    */
-  open(queue: ByteQueue): ReceivedFrame | undefined {
-    if (this.#finReceived && queue.length > 0) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_AFTER_FIN');
-    if (queue.length < FRAME_HEADER_LENGTH) return undefined;
-    const { rekey, clen } = decodeFrameHeader(queue.peek(FRAME_HEADER_LENGTH));
-    if (clen < MIN_CLEN) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_LENGTH', { detail: `clen ${clen}` });
-    if (queue.length < FRAME_HEADER_LENGTH + clen) return undefined;
-
-    const header = queue.takeJoined(FRAME_HEADER_LENGTH); // as received, reserved bits included (TC-34)
-    const ciphertext = queue.take(clen);
-    // The frame with rekey=1 is already encrypted with the new key (RFC 8548 §3.8). The bit came in clear: the
-    // generation counts only once the frame proves it.
-    const generation = rekey ? this.#generation.next() : this.#generation;
-    const plaintext = generation.aead.open(
-      this.#offset.nonce(generation.nr),
-      header,
-      ciphertext,
-      this.#room?.(clen - TAG_LENGTH),
-    );
-    if (plaintext === undefined) {
-      if (rekey) generation.erase();
-      throw new TcpcryptError('ERR_TCPCRYPT_FRAME_AUTH'); // TC-35
+  open(queue: ByteQueue, events: SessionEvent[]): void {
+    const output = new Output(this.#room, dataOfWholeFrames(queue));
+    try {
+      while (this.#openFrame(queue, output, events));
+    } finally {
+      output.flush(events);
     }
-    if (rekey) this.#generation.erase();
-    this.#generation = generation;
-    this.#offset.advance(FRAME_HEADER_LENGTH + clen);
-
-    const { fin, urgent, data } = decodePlaintext(plaintext);
-    this.#finReceived = fin;
-    if (fin) this.erase();
-    return { fin, urgent, data, rekeyed: rekey ? generation.number : undefined };
   }
 
   erase(): void {
     this.#generation.erase();
+  }
+
+  /** @returns false when there is no whole frame */
+  #openFrame(queue: ByteQueue, output: Output, events: SessionEvent[]): boolean {
+    if (this.#finReceived && queue.length > 0) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_AFTER_FIN');
+    if (queue.length < FRAME_HEADER_LENGTH) return false;
+    // As received, reserved bits included (TC-34).
+    for (let i = 0; i < FRAME_HEADER_LENGTH; i++) header[i] = queue.byteAt(i);
+    const { rekey, clen } = decodeFrameHeader(header);
+    if (clen < MIN_CLEN) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_LENGTH', { detail: `clen ${clen}` });
+    if (queue.length < FRAME_HEADER_LENGTH + clen) return false;
+
+    queue.skip(FRAME_HEADER_LENGTH);
+    const ciphertext = queue.take(clen);
+    // The frame with rekey=1 is already encrypted with the new key (RFC 8548 §3.8). The bit came in clear: the
+    // generation counts only once the frame proves it.
+    const generation = rekey ? this.#generation.next() : this.#generation;
+    if (rekey) output.flush(events);
+    const authentic = generation.aead.open(
+      this.#offset.nonce(generation.nr, nonce),
+      header,
+      ciphertext,
+      output.memory,
+      output.place(),
+    );
+    if (!authentic) {
+      if (rekey) generation.erase();
+      throw new TcpcryptError('ERR_TCPCRYPT_FRAME_AUTH'); // TC-35
+    }
+    if (rekey) {
+      this.#generation.erase();
+      events.push({ type: 'rekeyed', generation: generation.number });
+    }
+    this.#generation = generation;
+    this.#offset.advance(FRAME_HEADER_LENGTH + clen);
+
+    this.#finReceived = output.accept(clen - TAG_LENGTH).fin;
+    if (this.#finReceived) {
+      this.erase();
+      output.flush(events);
+      events.push({ type: 'end' });
+    }
+    return true;
+  }
+}
+
+/** Bytes of data in the whole frames at the front of the queue; a few more where they are not as they should be. */
+function dataOfWholeFrames(queue: ByteQueue): number {
+  let data = 0;
+  for (let at = 0; at + FRAME_HEADER_LENGTH <= queue.length; ) {
+    const clen = (queue.byteAt(at + 1) << 8) | queue.byteAt(at + 2);
+    at += FRAME_HEADER_LENGTH + clen;
+    if (clen < MIN_CLEN || at > queue.length) break;
+    data += clen - MIN_CLEN;
+  }
+  return data;
+}
+
+/**
+ * Where plaintexts go, so that the data of one stand right behind those of the one before: its flags take the place of
+ * the last byte there for as long as they are needed.
+ *
+ *     | data | data of the last frame     x |
+ *     | data | data of the last frame | flags | data of this frame |      place(), decryption
+ *     | data | data of the last frame     x | data of this frame |        accept()
+ */
+class Output {
+  readonly #room: PlaintextRoom;
+  readonly #capacity: number;
+  #memory: Memory | undefined;
+  /** Of the data that are not among the events yet. */
+  #from = 1;
+  #to = 1;
+  /** x */
+  #displaced: number | undefined;
+
+  constructor(room: PlaintextRoom, capacity: number) {
+    this.#room = room;
+    this.#capacity = capacity;
+  }
+
+  get memory(): Memory {
+    this.#memory ??= memoryOf(this.#room(1 + this.#capacity));
+    return this.#memory;
+  }
+
+  /** Where the next plaintext goes. */
+  place(): number {
+    this.#displaced = this.memory.bytes[this.#to - 1];
+    return this.#to - 1;
+  }
+
+  /** The plaintext is there, and authentic. @throws ERR_TCPCRYPT_FRAME_PLAINTEXT */
+  accept(length: number): PlaintextHead {
+    const { bytes } = this.memory;
+    const start = this.#to - 1;
+    const head = decodePlaintextHead(bytes, start, start + length);
+    this.#restore();
+    if (head.length > 1) bytes.copyWithin(this.#to, start + head.length, start + length);
+    this.#to += length - head.length;
+    return head;
+  }
+
+  /** Hands out what has been accepted, and nothing else. */
+  flush(events: SessionEvent[]): void {
+    if (this.#memory === undefined) return;
+    this.#restore();
+    if (this.#to > this.#from)
+      events.push({ type: 'data', data: this.#memory.bytes.subarray(this.#from, this.#to) });
+    this.#from = this.#to;
+  }
+
+  #restore(): void {
+    if (this.#displaced !== undefined) this.memory.bytes[this.#to - 1] = this.#displaced;
+    this.#displaced = undefined;
   }
 }

@@ -1,7 +1,23 @@
-import { TAG_LENGTH } from '../crypto/index.js';
+import { frameRoom, type Memory, TAG_LENGTH } from '../crypto/index.js';
 import { encodeFrameHeader, encodePlaintextHead, FRAME_HEADER_LENGTH, StreamOffset } from '../wire/index.js';
 import { Generation, type Keys } from './generation.js';
-import { JOIN_WRITES_UP_TO } from './tuning.js';
+import { JOIN_WRITES_UP_TO, SEAL_AT_ONCE } from './tuning.js';
+
+/** Of a frame, besides its data: header, flags and tag. */
+const OVERHEAD = FRAME_HEADER_LENGTH + 1 + TAG_LENGTH;
+
+/** Of the frame at hand. */
+const header = new Uint8Array(FRAME_HEADER_LENGTH);
+const nonce = new Uint8Array(12);
+const FLAGS = encodePlaintextHead(false);
+const FLAGS_OF_LAST = encodePlaintextHead(true);
+
+/** The data of a frame that is not sealed yet. */
+interface Contents {
+  readonly data: readonly Uint8Array[];
+  /** Of data. */
+  readonly length: number;
+}
 
 export interface SenderOptions extends Keys {
   /** Bytes of this direction's TCP stream before the first frame: the length of our Init message, or 0. */
@@ -60,16 +76,13 @@ export class Sender {
     this.#target = Math.max(this.#target, target);
   }
 
-  /** All frames that are due, in pieces, in order. */
+  /**
+   * All frames that are due, in order; those that fit stand in one piece of memory, which may be given back by
+   * {@link recycle}.
+   */
   seal(): Uint8Array[] {
     const wire: Uint8Array[] = [];
-    if (this.#finSent) return wire;
-    for (let data = this.#next(); data !== undefined; data = this.#next()) {
-      const last = this.#finDue && this.#queue.length === 0 && this.#stepsDue() <= 1;
-      this.#sealFrame(data, last, wire);
-      this.#finSent = last;
-      if (last) this.erase();
-    }
+    for (let frames = this.#due(); frames.length > 0; frames = this.#due()) wire.push(this.#sealAll(frames));
     return wire;
   }
 
@@ -81,34 +94,49 @@ export class Sender {
     return this.#target - this.#generation.number;
   }
 
-  /** The data of the next frame; empty when a frame is due without any. */
-  #next(): readonly Uint8Array[] | undefined {
-    if (this.#finSent) return undefined;
-    if (this.#queue.length > 0) return this.#queue.take(this.#options.maxFrameData);
-    return this.#stepsDue() > 0 || this.#finDue ? [] : undefined; // TC-40: at once, even without data
+  /** The next frames; some without data, if there are none to go with them. */
+  #due(): Contents[] {
+    const frames: Contents[] = [];
+    if (this.#finSent) return frames;
+    for (let size = 0; size < SEAL_AT_ONCE && this.#queue.length > 0; ) {
+      const contents = this.#queue.take(this.#options.maxFrameData);
+      size += contents.length;
+      frames.push(contents);
+    }
+    // TC-40: at once, even without data. TC-36: FINp needs a frame.
+    while (this.#queue.length === 0 && frames.length < this.#stepsDue()) frames.push(NO_DATA);
+    if (this.#finDue && frames.length === 0) frames.push(NO_DATA);
+    return frames;
   }
 
-  #sealFrame(data: readonly Uint8Array[], fin: boolean, wire: Uint8Array[]): void {
-    const plaintext = [encodePlaintextHead(fin), ...data];
-    let clen = TAG_LENGTH;
-    for (const piece of plaintext) clen += piece.length;
-    const length = FRAME_HEADER_LENGTH + clen;
+  #sealAll(frames: readonly Contents[]): Uint8Array {
+    let length = 0;
+    for (const contents of frames) length += OVERHEAD + contents.length;
+    const room = frameRoom.take(length);
+    let at = 0;
+    for (let i = 0; i < frames.length; i++) {
+      const last = this.#finDue && this.#queue.length === 0 && i === frames.length - 1;
+      at = this.#sealFrame(frames[i] ?? NO_DATA, last, room, at);
+      this.#finSent = last;
+    }
+    if (this.#finSent) this.erase();
+    return room.bytes;
+  }
 
+  #sealFrame({ data, length }: Contents, fin: boolean, room: Memory, at: number): number {
+    const size = OVERHEAD + length;
     // TC-33: long before 2^64 bytes. Only with data to send, so TC-41 does not forbid it.
-    if (
-      data.length > 0 &&
-      this.#stepsDue() === 0 &&
-      this.#bytesUnderKey + length > this.#options.rekeyAfterBytes
-    )
+    if (length > 0 && this.#stepsDue() === 0 && this.#bytesUnderKey + size > this.#options.rekeyAfterBytes)
       this.#target += 1;
     const rekey = this.#stepsDue() > 0; // TC-39: the first frame of a generation, and no other
     if (rekey) this.#step();
 
-    const header = encodeFrameHeader({ rekey, clen });
-    const nonce = this.#offset.nonce(this.#generation.nr);
-    for (const piece of this.#generation.aead.seal(nonce, header, plaintext)) wire.push(piece);
-    this.#offset.advance(length);
-    this.#bytesUnderKey += length;
+    encodeFrameHeader({ rekey, clen: size - FRAME_HEADER_LENGTH }, header);
+    this.#offset.nonce(this.#generation.nr, nonce);
+    const end = this.#generation.aead.seal(nonce, header, [fin ? FLAGS_OF_LAST : FLAGS, ...data], room, at);
+    this.#offset.advance(size);
+    this.#bytesUnderKey += size;
+    return end;
   }
 
   #step(): void {
@@ -138,24 +166,27 @@ export class WriteQueue {
    * The data of one frame: one write; or a part of one, when it is longer than a frame can be; or several small
    * ones. A long write is cut in equal parts, so that no tiny frame remains.
    */
-  take(max: number): Uint8Array[] {
+  take(max: number): Contents {
     const [first] = this.#chunks;
-    if (first === undefined) return [];
+    if (first === undefined) return NO_DATA;
     if (first.length > max) {
-      const size = Math.ceil(first.length / Math.ceil(first.length / max));
-      this.#chunks[0] = first.subarray(size);
-      this.#length -= size;
-      return [first.subarray(0, size)];
+      const length = Math.ceil(first.length / Math.ceil(first.length / max));
+      this.#chunks[0] = first.subarray(length);
+      this.#length -= length;
+      return { data: [first.subarray(0, length)], length };
     }
     let count = 0;
-    let size = 0;
+    let length = 0;
     for (const chunk of this.#chunks) {
-      if (count > 0 && size + chunk.length > Math.min(max, JOIN_WRITES_UP_TO)) break;
+      if (count > 0 && length + chunk.length > Math.min(max, JOIN_WRITES_UP_TO)) break;
       count += 1;
-      size += chunk.length;
+      length += chunk.length;
     }
-    this.#length -= size;
-    return this.#chunks.splice(0, count);
+    this.#length -= length;
+    if (count < this.#chunks.length) return { data: this.#chunks.splice(0, count), length };
+    const data = this.#chunks;
+    this.#chunks = [];
+    return { data, length };
   }
 
   clear(): void {
@@ -163,3 +194,5 @@ export class WriteQueue {
     this.#length = 0;
   }
 }
+
+const NO_DATA: Contents = { data: [], length: 0 };

@@ -23,8 +23,8 @@ export interface SessionOptions {
   /** Bytes sent under one key before the sender rekeys by itself, below 2^53. */
   readonly rekeyAfterBytes?: number | undefined;
   /**
-   * Memory for the plaintext of each frame, of which the data events are views. Default: it takes the place of the
-   * ciphertext in the received chunks.
+   * Memory for the data of all frames that come together, of which the data events are views. It is asked for once in a
+   * call of handleData. Default: new memory each time.
    */
   readonly plaintextRoom?: PlaintextRoom | undefined;
   /** Default: the fastest that this process has. */

@@ -44,7 +44,7 @@ import { DEFAULT_CIPHERS, MAX_FRAME_DATA, REKEY_AFTER_BYTES } from './tuning.js'
 export type SessionEvent =
   /** `sessionId` and `cipher` are available from now on. */
   | { readonly type: 'secure' }
-  /** Authentic application data, never empty; a frame may give several. */
+  /** Authentic application data, never empty; those of frames that came together are together. */
   | { readonly type: 'data'; readonly data: Uint8Array }
   /** Authenticated end of the stream: FINp (TC-37). */
   | { readonly type: 'end' }
@@ -136,8 +136,7 @@ export class Session {
   }
 
   /**
-   * As {@link handleData}, but `chunk` is the caller's again on return; without `plaintextRoom`, not before all events
-   * are polled and their data used, which are views of it.
+   * As {@link handleData}, but `chunk` is the caller's again on return.
    */
   handleLentData(chunk: Uint8Array): void {
     this.#received.lend(chunk);
@@ -262,7 +261,7 @@ export class Session {
     }
   }
 
-  /** Takes one message off the received bytes; false when there is no whole one. */
+  /** Takes an Init message, or all frames, off the received bytes; false when there is nothing more to take. */
   #handleMessage(): boolean {
     const phase = this.#phase;
     switch (phase.name) {
@@ -281,7 +280,8 @@ export class Session {
         return true;
       }
       case 'framing':
-        return this.#handleFrame(phase.sender, phase.receiver);
+        this.#handleFrames(phase.sender, phase.receiver);
+        return false;
       case 'failed':
         return false;
     }
@@ -343,16 +343,9 @@ export class Session {
     return { name: 'framing', sender, receiver };
   }
 
-  #handleFrame(sender: Sender, receiver: Receiver): boolean {
-    const frame = receiver.open(this.#received);
-    if (frame === undefined) return false;
-    if (frame.rekeyed !== undefined) {
-      sender.advanceTo(frame.rekeyed); // TC-40: catch up, and answer with a frame
-      this.#events.push({ type: 'rekeyed', generation: frame.rekeyed });
-    }
-    for (const data of frame.data) this.#events.push({ type: 'data', data });
-    if (frame.fin) this.#events.push({ type: 'end' });
-    return true;
+  #handleFrames(sender: Sender, receiver: Receiver): void {
+    receiver.open(this.#received, this.#events);
+    sender.advanceTo(receiver.generation); // TC-40: catch up, and answer with a frame
   }
 
   #fail(): void {

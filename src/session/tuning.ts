@@ -44,6 +44,9 @@ export const PROMISE_LIFETIME = 180_000;
 /** Writes that wait together are joined into one frame up to this size: copying costs less than one more frame. */
 export const JOIN_WRITES_UP_TO = 4096;
 
+/** Frames are sealed into one piece of memory, for one write, until they hold so many bytes of data. */
+export const SEAL_AT_ONCE = 4 * MAX_FRAME_DATA;
+
 /**
  * Bytes of TCP stream under one traffic key before the sender moves to the next one by itself. RFC 8548 §3.6 only
  * demands less than 2^64. With 2^36, 20-byte frames give 2^31.7 calls of the AEAD, and full ones 2^32 blocks:

@@ -29,6 +29,7 @@ import {
 import { AuthenticationGate } from './authentication-gate.js';
 import { BareSocket, own, type TcpOwner } from './bare-socket.js';
 import type { Opened } from './dial.js';
+import { beginLoan, endLoan, lentRoom } from './lent-room.js';
 import type { Encryption, RekeyOptions, Resumption } from './options.js';
 import { receive } from './receive.js';
 import { RekeyClock } from './rekey-clock.js';
@@ -129,7 +130,7 @@ export class Channel implements TcpOwner {
       resumption: negotiated.kind === 'resume' ? attempt?.session : undefined,
       // The chain of a resumed session is in the cache already.
       keepResumable: encryption.resumption.keep && negotiated.kind === 'fresh',
-      plaintextRoom: this.#room,
+      plaintextRoom: this.#room ?? lentRoom,
     });
     this.#session = session;
     if (attempt !== undefined) this.#settle(attempt, negotiated.kind === 'resume' ? 'resumed' : 'refused');
@@ -320,6 +321,15 @@ export class Channel implements TcpOwner {
       this.#handlers.onData(this.#kept(chunk));
       return;
     }
+    beginLoan();
+    try {
+      this.#handleEncrypted(session, chunk);
+    } finally {
+      endLoan();
+    }
+  }
+
+  #handleEncrypted(session: Session, chunk: Uint8Array): void {
     let failure: unknown;
     try {
       session.handleLentData(chunk);

@@ -17,8 +17,11 @@ export interface FrameHeader {
  *
  * The same three bytes are the AEAD's associated data. Reserved bits are sent as 0 (TC-34).
  */
-export function encodeFrameHeader({ rekey, clen }: FrameHeader): Uint8Array {
-  return Uint8Array.of(rekey ? CONTROL_REKEY : 0, clen >>> 8, clen & 0xff);
+export function encodeFrameHeader({ rekey, clen }: FrameHeader, into = new Uint8Array(3)): Uint8Array {
+  into[0] = rekey ? CONTROL_REKEY : 0;
+  into[1] = clen >>> 8;
+  into[2] = clen & 0xff;
+  return into;
 }
 
 /** Reserved bits are ignored (TC-34); they are still authenticated, so keep the bytes as received. */
@@ -33,14 +36,14 @@ export function decodeFrameHeader(header: Uint8Array): FrameHeader {
   return { rekey: (control & CONTROL_REKEY) !== 0, clen: (high << 8) | low };
 }
 
-/** The decrypted contents of a frame (RFC 8548 §4.2.1). */
-export interface FramePlaintext {
+/** What stands before the data in the plaintext of a frame (RFC 8548 §4.2.1). */
+export interface PlaintextHead {
   /** FINp: the stream of this direction ends with this frame. */
   readonly fin: boolean;
   /** URGp: the urgent field, if there is one. */
   readonly urgent: number | undefined;
-  /** Application data, in pieces, none of them empty. */
-  readonly data: readonly Uint8Array[];
+  /** How many bytes of the plaintext it takes. */
+  readonly length: number;
 }
 
 /**
@@ -58,29 +61,14 @@ export function encodePlaintextHead(fin: boolean, urgent?: number): Uint8Array {
 }
 
 /**
- * Reads a plaintext that may come in pieces; the data are views of them.
+ * Of the plaintext that `bytes` hold from `from` to `to`.
  *
  * @throws ERR_TCPCRYPT_FRAME_PLAINTEXT: no flags, or URGp without its field
  */
-export function decodePlaintext(pieces: readonly Uint8Array[]): FramePlaintext {
-  const data: Uint8Array[] = [];
-  let flags: number | undefined;
-  let urgent = 0;
-  let urgentLeft = 0;
-  for (const piece of pieces) {
-    let at = 0;
-    if (flags === undefined) {
-      flags = piece[at++];
-      if (flags === undefined) continue;
-      urgentLeft = (flags & FLAG_URGP) !== 0 ? 2 : 0;
-    }
-    for (; urgentLeft > 0 && at < piece.length; urgentLeft--) urgent = (urgent << 8) | (piece[at++] ?? 0);
-    if (at < piece.length) data.push(piece.subarray(at));
-  }
-  if (flags === undefined || urgentLeft > 0) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_PLAINTEXT');
-  return {
-    fin: (flags & FLAG_FINP) !== 0,
-    urgent: (flags & FLAG_URGP) !== 0 ? urgent : undefined,
-    data,
-  };
+export function decodePlaintextHead(bytes: Uint8Array, from = 0, to = bytes.length): PlaintextHead {
+  const flags = bytes[from];
+  const length = flags !== undefined && (flags & FLAG_URGP) !== 0 ? 3 : 1;
+  if (flags === undefined || from + length > to) throw new TcpcryptError('ERR_TCPCRYPT_FRAME_PLAINTEXT');
+  const urgent = length === 3 ? ((bytes[from + 1] ?? 0) << 8) | (bytes[from + 2] ?? 0) : undefined;
+  return { fin: (flags & FLAG_FINP) !== 0, urgent, length };
 }

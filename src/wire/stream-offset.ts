@@ -36,15 +36,14 @@ export class StreamOffset {
    * The AEAD nonce of the frame here: N = (zeros | offset in 8 bytes) XOR NR (RFC 8548 §3.6).
    * `nr` is the second part of the traffic key, `nonce_len` bytes.
    */
-  nonce(nr: Uint8Array): Uint8Array {
-    const nonce = new Uint8Array(nr.length);
-    nonce.set(nr);
-    xorUint32(nonce, nonce.length - 8, this.#high);
-    xorUint32(nonce, nonce.length - 4, this.#low);
-    return nonce;
+  nonce(nr: Uint8Array, into = new Uint8Array(nr.length)): Uint8Array {
+    const zeros = nr.length - 8;
+    for (let i = 0; i < nr.length; i++) into[i] = (nr[i] ?? 0) ^ (i < zeros ? 0 : this.#byte(i - zeros));
+    return into;
   }
-}
 
-function xorUint32(bytes: Uint8Array, at: number, value: number): void {
-  for (let i = 0; i < 4; i++) bytes[at + i] = (bytes[at + i] ?? 0) ^ ((value >>> (24 - 8 * i)) & 0xff);
+  /** One of the eight bytes, the highest first. */
+  #byte(index: number): number {
+    return ((index < 4 ? this.#high : this.#low) >>> (24 - 8 * (index % 4))) & 0xff;
+  }
 }

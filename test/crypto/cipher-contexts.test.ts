@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type AeadKey, type AeadName, evpAead, nodeAead } from '#src/crypto/index.js';
 import { openSsl } from '#src/crypto/openssl.js';
-import { concat, toHex } from '../support/vectors.js';
+import { open, seal } from '../support/aead.js';
+import { toHex } from '../support/vectors.js';
 
 const NAMES: readonly (readonly [AeadName, number])[] = [
   ['AES-128-GCM', 16],
@@ -49,11 +50,11 @@ for (const [name, length] of NAMES) {
         const [key, twin] = keys[at] ?? [];
         assert.ok(key && twin);
         const nonce = bytes(12, i);
-        const frame = concat(key.seal(nonce, HEADER, [bytes(9, i)]));
-        assert.equal(toHex(frame), toHex(concat(twin.seal(nonce, HEADER, [bytes(9, i)]))));
-        const opened = key.open(nonce, HEADER, [frame.slice(HEADER.length)]);
+        const frame = seal(key, nonce, HEADER, [bytes(9, i)]);
+        assert.equal(toHex(frame), toHex(seal(twin, nonce, HEADER, [bytes(9, i)])));
+        const opened = open(key, nonce, HEADER, [frame.slice(HEADER.length)]);
         assert.ok(opened);
-        assert.equal(toHex(concat(opened)), toHex(bytes(9, i)));
+        assert.equal(toHex(opened), toHex(bytes(9, i)));
         if (i % 50 === 0) key.erase();
         if (i % 50 === 0) keys[at] = make(at);
       }
@@ -65,14 +66,14 @@ for (const [name, length] of NAMES) {
 
   test(`${name}: a key that is erased leaves its context, and one that was never used has none`, () => {
     const [used] = make(1);
-    used.seal(bytes(12, 1), HEADER, [bytes(9, 1)]);
+    seal(used, bytes(12, 1), HEADER, [bytes(9, 1)]);
     // A context that keeps something of an old key is freed; else a key of zeros takes its place.
     const expected = name === 'CHACHA20-POLY1305' ? { freeCipherContext: 1 } : { initCipher: 1 };
     assert.deepEqual(
       calls(() => used.erase()),
       expected,
     );
-    assert.throws(() => used.seal(bytes(12, 1), HEADER, [bytes(9, 1)]));
+    assert.throws(() => seal(used, bytes(12, 1), HEADER, [bytes(9, 1)]));
     const [unused] = make(2);
     assert.deepEqual(
       calls(() => unused.erase()),

@@ -16,6 +16,7 @@ import {
   StreamOffset,
   type TepId,
 } from '#src/wire/index.js';
+import { seal } from '../support/aead.js';
 
 export interface LooseFrame {
   /** Bit 0 says rekey; `step` does it. */
@@ -124,8 +125,7 @@ export class LoosePeer {
     const key = framing.masterKey.trafficKey(framing.direction, framing.cipher);
     const clen = plaintext.length + AEADS[framing.cipher].tagLength;
     const header = Uint8Array.of(control, clen >> 8, clen & 0xff);
-    const pieces = key.aead(nodeAead).seal(framing.offset.nonce(key.nr), header, [plaintext]);
-    const frame = new Uint8Array(Buffer.concat(pieces));
+    const frame = seal(key.aead(nodeAead), framing.offset.nonce(key.nr), header, [plaintext]);
     framing.offset.advance(frame.length);
     this.out.push(frame);
     return frame;

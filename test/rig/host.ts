@@ -248,13 +248,13 @@ export class Host implements TcpUser {
     const id = Buffer.from(key).toString('hex');
     const aead = nodeAead(name, key);
     return {
-      seal: (nonce, header, plaintext) => {
+      seal: (nonce, ...rest) => {
         const use = `${id} ${Buffer.from(nonce).toString('hex')}`;
         assert.ok(!this.#sealed.has(use), 'TC-32: two frames under one key and nonce');
         this.#sealed.add(use);
-        return aead.seal(nonce, header, plaintext);
+        return aead.seal(nonce, ...rest);
       },
-      open: (nonce, header, ciphertext) => aead.open(nonce, header, ciphertext),
+      open: (...message) => aead.open(...message),
       erase: () => aead.erase(),
     };
   }

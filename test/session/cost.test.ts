@@ -9,6 +9,7 @@ import { openSsl } from '#src/crypto/openssl.js';
 import {
   negotiate,
   type ResumableSession,
+  recycle,
   resumptionHalves,
   resumptionProposal,
   Session,
@@ -170,11 +171,33 @@ test('opening what is only lent, into memory of its own: no copy but the decrypt
   assert.deepEqual(sizes, [65_518, 100]);
 });
 
-test('opening copies nothing: data are views of what was received', () => {
-  const pair = open();
-  const pieces = turn(pair, [new Uint8Array(65_518)]);
-  for (const piece of pieces) pair.b.session.handleData(piece);
-  const event = pair.b.session.pollEvent();
+test('frames that come together: one memory, one event, one write', () => {
+  let rooms = 0;
+  const session = new Session({
+    negotiated: negotiated('B'),
+    plaintextRoom: (length) => {
+      rooms += 1;
+      return Buffer.alloc(length);
+    },
+  });
+  const pair = new Pair(new Session({ negotiated: negotiated('A') }), session).run();
+  const data = Uint8Array.from({ length: 250_000 }, (_, i) => (i * 7) >> 3);
+  const pieces = turn(pair, [data]);
+  assert.equal(pieces.length, 1, 'of four frames');
+  for (const piece of pieces) session.handleData(piece);
+  assert.equal(rooms, 1);
+  const event = session.pollEvent();
   assert.ok(event?.type === 'data');
-  assert.equal(event.data.buffer, pieces[0]?.buffer);
+  assert.deepEqual(Buffer.from(event.data), Buffer.from(data));
+  assert.equal(session.pollEvent(), undefined);
+});
+
+test('bulk needs no memory, once it is given back', () => {
+  const pair = open();
+  const first = turn(pair, [new Uint8Array(65_536)]);
+  for (const piece of first) recycle(piece);
+  assert.deepEqual(
+    turn(pair, [new Uint8Array(65_536)]).map(({ buffer }) => buffer === first[0]?.buffer),
+    [true],
+  );
 });

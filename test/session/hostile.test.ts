@@ -6,6 +6,7 @@ import { ERRORS, type ErrorCode, TcpcryptError } from '#src/errors.js';
 import type { Session } from '#src/session/index.js';
 import { type Direction, SessionSecret } from '#src/session/key-schedule.js';
 import { encodeFrameHeader, encodeInit1, encodeInit2, StreamOffset } from '#src/wire/index.js';
+import { seal } from '../support/aead.js';
 import { withCode } from '../support/code.js';
 import { concat, fromHex, toHex } from '../support/vectors.js';
 import { fixedPair, fixedSession, keyPairOf, negotiated } from './pair.js';
@@ -204,14 +205,16 @@ function forgedByPeer(plaintext: Uint8Array): { victim: Session; bytes: Uint8Arr
   const key = secret.masterKey(new Uint8Array()).trafficKey(direction, 1);
   const header = encodeFrameHeader({ rekey: false, clen: plaintext.length + 16 });
   const nonce = new StreamOffset(first.length).nonce(key.nr);
-  return { victim, bytes: concat(key.aead(nodeAead).seal(nonce, header, [plaintext])) };
+  return { victim, bytes: seal(key.aead(nodeAead), nonce, header, [plaintext]) };
 }
 
 test('ENO-55: URGp with its field gives data in their place and nothing urgent; without its field, an error', () => {
   const right = forgedByPeer(fromHex('0200056869'));
   right.victim.handleData(right.bytes);
   assert.equal(right.victim.pollEvent()?.type, 'secure');
-  assert.deepEqual(right.victim.pollEvent(), { type: 'data', data: text('hi') });
+  const event = right.victim.pollEvent();
+  assert.ok(event?.type === 'data');
+  assert.equal(toHex(event.data), toHex(text('hi')));
   for (const plaintext of ['02', '0300']) {
     const { victim, bytes } = forgedByPeer(fromHex(plaintext));
     rejects(victim, 'ERR_TCPCRYPT_FRAME_PLAINTEXT', () => victim.handleData(bytes));

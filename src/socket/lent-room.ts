@@ -1,0 +1,23 @@
+/**
+ * Memory for plaintext that is only passed on: one for all connections of this thread, as nothing is in it any more when
+ * the call that needed it returns. Calls can come one within the other; only the outermost has it.
+ */
+const SIZE = 327_680 + 1; // what one read takes, and the frame that was begun before it
+
+let shared: Uint8Array | undefined;
+let depth = 0;
+
+/** Memory until {@link endLoan}. */
+export function lentRoom(length: number): Uint8Array {
+  if (depth > 1 || length > SIZE) return Buffer.allocUnsafeSlow(length);
+  shared ??= Buffer.allocUnsafeSlow(SIZE);
+  return shared;
+}
+
+export function beginLoan(): void {
+  depth += 1;
+}
+
+export function endLoan(): void {
+  depth -= 1;
+}
