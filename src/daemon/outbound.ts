@@ -16,97 +16,37 @@
  * refused. (The rules would refuse it as well: src/kernel/policy-rules.ts.)
  */
 import type { Socket as TcpSocket } from 'node:net';
-import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
 import type { KnownPlain } from '../kernel/known-plain.js';
-import type { HeldSegment } from '../kernel/nfqueue.js';
+import type { HeldPacket } from '../kernel/nfqueue.js';
 import { NfQueue } from '../kernel/nfqueue.js';
 import { MARK } from '../kernel/packet-marks.js';
-import { readSegment, type Segment } from '../kernel/segment.js';
-import { SockDiag } from '../kernel/sock-diag.js';
+import type { Segment } from '../kernel/segment.js';
 import type { Wishes } from '../kernel/wishes.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { reset } from '../socket/transport.js';
 import { type Capacity, isOutOfFiles } from './capacity.js';
-import type { ConnectionLog } from './connection-log.js';
+import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
+import { Expected, ExpectedConnections } from './expected.js';
 import { isPrivileged, prepareFarSocket, relayable } from './far-socket.js';
 import { heed } from './heed.js';
 import type { HostAuthentication } from './host-authentication.js';
+import { expecting, isKilled, isTimeout, Lessons } from './lessons.js';
 import type { PathMemory, PathResult } from './path-memory.js';
-import { Publisher } from './publisher.js';
-import { type Ending, Relay } from './relay.js';
+import { type Published, Publisher } from './publisher.js';
+import { Relay, type RelayObserver } from './relay.js';
 import { TransparentListener } from './transparent.js';
 
-/**
- * Milliseconds. A key exchange that takes longer is a failed one if the application loses its patience; where that
- * is to be expected, as other hosts of the network failed so, ours ends then as well.
- */
-export const SLOW_KEY_EXCHANGE = 5_000;
 /** The most that the kernel part knows: more than a connection has SYNs. */
 const MAX_SYN_TRIES = 255;
 /** Milliseconds in which the application's released SYN must arrive at the relay port; longer only on a machine in need. */
 export const ARRIVAL_TIMEOUT = 60_000;
 
-/** Milliseconds between two looks whether an application still waits. */
-const LOOK = 2_000;
-
-/** One application connection between its SYN and its arrival at the relay port. */
-interface Expected {
-  readonly key: string;
-  readonly source: Endpoint;
-  readonly destination: Endpoint;
-  /** In mode 'required' by the policy `private`, or because the application wishes it. */
-  readonly encryption: Encryption;
-  /** Whether the result is one of the path, and not of what the application wishes or the far host cannot prove. */
-  readonly teaches: boolean;
-  /** When the far host was asked (ms). */
-  readonly asked: number;
-  /** Once the far host has answered, and the SYN is released. */
-  relay?: Relay | 'reset';
-  attempt?: TcpSocket;
-  readonly syn: Segment;
-  /** Looks every now and then whether the application is still there: it need not say when it has lost its patience. */
-  watch?: NodeJS.Timeout;
-  givenUp?: boolean;
-}
-
 /** ECONNREFUSED, in contrast, is the answer to a SYN. */
 const isReset = (error: Error | undefined): boolean =>
   (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
-
-const isTimeout = (error: unknown): boolean =>
-  (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
-
-/** Asks in a cheaper way where experience says that it will be in vain. */
-function expecting(suspicion: PathResult | undefined, encryption: Encryption): Encryption {
-  if (suspicion === 'drops-option') return { ...encryption, synTries: Math.min(1, encryption.synTries) };
-  if (suspicion === 'kills-ciphertext')
-    return { ...encryption, handshakeTimeout: Math.min(SLOW_KEY_EXCHANGE, encryption.handshakeTimeout) };
-  return encryption;
-}
-
-/**
- * The far host agreed to encrypt, and then there was no key exchange: the path, or whoever answers there, lets the
- * option pass but not what follows.
- */
-function isKilled({ channel, wasReady }: Relay, ending: Ending, milliseconds: number): boolean {
-  if (!channel.encrypted || wasReady) return false;
-  switch (ending.how) {
-    case 'end':
-      return false;
-    case 'reset':
-      return ending.by === 'far' || milliseconds >= SLOW_KEY_EXCHANGE;
-    case 'error':
-      return ending.error instanceof TcpcryptError
-        ? ['peer', 'network', 'incompatible'].includes(ending.error.fault)
-        : isTimeout(ending.error);
-  }
-}
-
-const keyOf = (source: Endpoint, destination: Endpoint): string =>
-  `${endpointText(source)} ${endpointText(destination)}`;
 
 export interface OutboundOptions {
   readonly queue: number;
@@ -130,24 +70,22 @@ export class Outbound {
   /** What is asked for under `private`: the option stays on every SYN. */
   readonly #private: Encryption;
   readonly #queue: NfQueue;
-  readonly #diag = new SockDiag();
   readonly #listener: TransparentListener;
-  /** By {@link keyOf}. */
-  readonly #expected = new Map<string, Expected>();
-  /** How many of them go to a destination, by {@link endpointText}. */
-  readonly #asking = new Map<string, number>();
+  readonly #expected = new ExpectedConnections((expected) => this.#gone(expected));
+  readonly #lessons: Lessons;
   readonly #relays = new Set<Relay>();
 
   private constructor(options: OutboundOptions, listener: TransparentListener) {
     this.#options = options;
     this.#private = { ...options.encryption, mode: 'required', synTries: MAX_SYN_TRIES };
     this.#listener = listener;
+    this.#lessons = new Lessons(options.memory, options.knownPlain, (to) => this.#expected.hasTowards(to));
     options.capacity.watch(() => this.#relays.size + this.#expected.size);
     listener.onConnection((local) => this.#arrived(local));
     this.#queue = NfQueue.open({
       queue: options.queue,
       maxHeld: options.capacity.maxHeld * 2,
-      onSegment: (held) => this.#held(held),
+      onPacket: (held) => this.#held(held),
       onError: options.onFailure,
     });
   }
@@ -183,7 +121,7 @@ export class Outbound {
   /** SYNs pass from now on, those that are held as well; who has been sent to the relay may still arrive. */
   async stopTaking(): Promise<void> {
     await this.#queue.close();
-    for (const expected of this.#expected.values()) {
+    for (const expected of this.#expected) {
       if (expected.relay !== undefined) continue;
       expected.attempt?.destroy();
       this.#forget(expected);
@@ -194,26 +132,25 @@ export class Outbound {
   async close(): Promise<void> {
     await this.stopTaking();
     this.#listener.close();
-    for (const expected of this.#expected.values()) {
+    for (const expected of this.#expected) {
       if (expected.relay !== 'reset') expected.relay?.abort();
       this.#forget(expected);
     }
-    this.#diag.close();
+    this.#expected.close();
   }
 
-  #held({ id, mark, segment }: HeldSegment): void {
-    const syn = readSegment(segment);
+  #held({ id, mark, segment: syn }: HeldPacket): void {
     if (syn === undefined || !syn.flags.syn || syn.flags.ack) {
       this.#queue.accept(id);
       return;
     }
-    const source = { address: syn.source, port: syn.sourcePort };
+    const { capacity, log, memory, wishes } = this.#options;
     const destination = { address: syn.destination, port: syn.destinationPort };
-    const { memory, log, wishes } = this.#options;
-    const wish = wishes.ofConnection({ local: source, remote: destination });
+    const tuple = { local: { address: syn.source, port: syn.sourcePort }, remote: destination };
+    const wish = wishes.ofConnection(tuple);
     const isPrivate = (mark & MARK.PRIVATE) !== 0;
     const encryption = heed(
-      isPrivate ? this.#privateTo(destination, source.port) : this.#options.encryption,
+      isPrivate ? this.#privateTo(destination, syn.sourcePort) : this.#options.encryption,
       wish,
     );
     const mayBePlain = !isPrivate && wish?.mandatory !== true;
@@ -222,27 +159,27 @@ export class Outbound {
       this.#accept(id, mark, mayBePlain ? 0 : MARK.REFUSE);
       return;
     }
+    const asked = Date.now();
     const insists = wish?.enabled === true || !mayBePlain;
-    if (!insists && memory.isPlain(destination.address, destination.port, Date.now())) {
+    if (!insists && memory.isPlain(destination.address, destination.port, asked)) {
       log.count('outboundKnownPlain');
       this.#queue.accept(id);
-      this.#leaveInPeace(destination);
+      this.#lessons.leaveInPeace(destination);
       return;
     }
-    if (!relayable(syn) || this.#diag.finds(syn) === false) {
+    if (!relayable(syn) || !this.#expected.waits(syn)) {
       log.count('outboundNotRelayable');
       this.#accept(id, mark, mayBePlain ? 0 : MARK.REFUSE);
       return;
     }
-    const key = keyOf(source, destination);
-    const earlier = this.#expected.get(key);
+    const [from, to] = [endpointText(tuple.local), endpointText(destination)];
+    const earlier = this.#expected.find(from, to);
     if (earlier !== undefined) {
       // A retransmission: the first copy is still held, or it was released and did not arrive.
       if (earlier.relay === undefined) this.#queue.drop(id);
       else this.#accept(id, mark, MARK.REDIRECT);
       return;
     }
-    const { capacity } = this.#options;
     const limit = this.#expected.size >= capacity.maxHeld ? 'held' : capacity.exhausted;
     if (limit !== undefined) {
       log.count('outboundShed');
@@ -250,45 +187,18 @@ export class Outbound {
       this.#accept(id, mark, mayBePlain ? 0 : MARK.REFUSE);
       return;
     }
-    const asked = Date.now();
     const suspicion = memory.suspicion(destination.address, destination.port, asked);
-    const expected: Expected = {
-      key,
-      source,
-      destination,
+    const expected = new Expected(
+      tuple,
+      from,
+      to,
       syn,
-      encryption: mayBePlain ? expecting(suspicion, encryption) : encryption,
-      teaches: wish === undefined && encryption.auth === undefined,
+      mayBePlain ? expecting(suspicion, encryption) : encryption,
+      wish === undefined && encryption.auth === undefined,
       asked,
-    };
-    this.#expected.set(key, expected);
-    const to = endpointText(destination);
-    this.#asking.set(to, (this.#asking.get(to) ?? 0) + 1);
-    this.#watch(expected, () => {
-      expected.givenUp = true;
-      expected.attempt?.destroy();
-    });
-    try {
-      expected.attempt = dial(
-        {
-          host: destination.address,
-          port: destination.port,
-          family: familyOf(destination.address),
-          // A privileged port is bound by prepareFarSocket, and its address with it.
-          ...(isPrivileged(source.port) ? {} : { localAddress: source.address }),
-          prepare: (fd) => prepareFarSocket(fd, syn),
-        },
-        expected.encryption,
-        (error, far) => {
-          if (far === undefined && expected.givenUp) this.#givenUp(expected, id);
-          else if (far === undefined && isReset(error)) this.#reset(expected, id, mark);
-          else if (far === undefined) this.#unreachable(expected, id, mark, error);
-          else this.#answered(expected, id, mark, far);
-        },
-      );
-    } catch (error) {
-      this.#unreachable(expected, id, mark, error);
-    }
+    );
+    this.#expected.add(expected);
+    this.#ask(expected, syn, id, mark);
   }
 
   #privateTo({ address, port }: Endpoint, localPort: number): Encryption {
@@ -296,14 +206,44 @@ export class Outbound {
     return auth === undefined ? this.#private : { ...this.#private, aware: true, auth };
   }
 
-  /** Calls `gone` when the application's socket is, or, from `deadline` on, in any case. */
-  #watch(expected: Expected, gone: () => void, deadline = Number.POSITIVE_INFINITY): void {
-    clearInterval(expected.watch);
-    expected.watch = setInterval(() => {
-      if (this.#diag.finds(expected.syn) !== false && Date.now() < deadline) return;
-      clearInterval(expected.watch);
-      gone();
-    }, LOOK);
+  /** Connects to the far host, in the application's stead. */
+  #ask(expected: Expected, syn: Segment, id: number, mark: number): void {
+    const { address, port } = expected.tuple.remote;
+    try {
+      expected.attempt = dial(
+        {
+          host: address,
+          port,
+          family: familyOf(address),
+          // A privileged port is bound by prepareFarSocket, and its address with it.
+          localAddress: isPrivileged(syn.sourcePort) ? undefined : syn.source,
+          prepare: (fd) => prepareFarSocket(fd, syn),
+        },
+        expected.encryption,
+        (error, far) => {
+          if (far !== undefined) this.#answered(expected, id, mark, far);
+          else if (expected.givenUp) this.#givenUp(expected, id);
+          else if (isReset(error)) this.#reset(expected, id, mark);
+          else this.#unreachable(expected, id, mark, error);
+        },
+      );
+    } catch (error) {
+      this.#unreachable(expected, id, mark, error);
+    }
+  }
+
+  /** The application has lost its patience. */
+  #gone(expected: Expected): void {
+    const { relay } = expected;
+    if (relay === undefined) {
+      expected.givenUp = true;
+      expected.attempt?.destroy();
+      return;
+    }
+    this.#forget(expected);
+    if (relay === 'reset') return;
+    this.#options.log.count('outboundAbandoned');
+    relay.abort();
   }
 
   #givenUp(expected: Expected, id: number): void {
@@ -314,12 +254,12 @@ export class Outbound {
 
   /** The far host answered: the application may come. */
   #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
-    const { log, carried } = this.#options;
-    const { source, destination, encryption } = expected;
+    const { carried, log } = this.#options;
+    const { tuple, from, to, encryption } = expected;
     if (far.outcome.result === 'plain')
       this.#learn(expected, far.outcome.reason === 'ERR_TCPCRYPT_ENO_GIVEN_UP' ? 'drops-option' : 'plain');
     if (encryption.mode === 'required' && far.outcome.result === 'plain') {
-      log.refused('outbound', endpointText(source), endpointText(destination), far.outcome.reason);
+      log.refused('outbound', from, to, far.outcome.reason);
       const attempt = far.opened?.attempt;
       if (attempt !== undefined) encryption.resumption.cache.settle(attempt, 'lost');
       this.#refuse(far.transport);
@@ -327,13 +267,23 @@ export class Outbound {
       this.#accept(id, mark, MARK.REFUSE);
       return;
     }
-    const entry = log.open('outbound', endpointText(source), endpointText(destination));
+    const entry = log.open('outbound', from, to);
     const published = new Publisher(carried, log, far.fd, encryption.auth !== undefined).publish(
-      { local: source, remote: destination },
+      tuple,
       'active',
     );
+    // Now the application may see its connection; while it does, the relay is made ready for it.
+    this.#release(expected, id, mark);
+    const relay = new Relay(far, encryption, this.#observer(expected, entry, published));
+    entry.channel = relay.channel;
+    if (encryption.mode === 'required') entry.policy = 'private';
+    this.#relays.add(relay);
+    expected.relay = relay;
+  }
+
+  #observer(expected: Expected, entry: ConnectionEntry, published: Published): RelayObserver {
     const answered = Date.now();
-    const relay = new Relay(far, encryption, {
+    return {
       onReady: (ready) => {
         published.ready(ready.channel);
         entry.ready(ready.channel);
@@ -347,24 +297,18 @@ export class Outbound {
         published.end();
         entry.end(ended.channel, ending);
       },
-    });
-    entry.channel = relay.channel;
-    if (encryption.mode === 'required') entry.policy = 'private';
-    this.#relays.add(relay);
-    expected.relay = relay;
-    const abandon = (): void => {
-      this.#forget(expected);
-      log.count('outboundAbandoned');
-      relay.abort();
     };
-    this.#watch(expected, abandon, Date.now() + ARRIVAL_TIMEOUT);
-    this.#accept(id, mark, MARK.REDIRECT);
   }
 
   /** The far host accepted, and reset before we looked: so shall the application find it, without a second attempt. */
   #reset(expected: Expected, id: number, mark: number): void {
+    this.#release(expected, id, mark);
     expected.relay = 'reset';
-    this.#watch(expected, () => this.#forget(expected), Date.now() + ARRIVAL_TIMEOUT);
+  }
+
+  /** The application's SYN goes on its way to the relay port, where it arrives in a later turn of the loop. */
+  #release(expected: Expected, id: number, mark: number): void {
+    expected.deadline = Date.now() + ARRIVAL_TIMEOUT;
     this.#accept(id, mark, MARK.REDIRECT);
   }
 
@@ -373,10 +317,7 @@ export class Outbound {
     if (isOutOfFiles(error)) this.#options.log.shedding.shed('files');
     this.#options.log.count(isOutOfFiles(error) ? 'outboundShed' : 'outboundUnreachable');
     this.#options.log.failures.count((error as NodeJS.ErrnoException).code);
-    this.#options.log.debug('far host not reached', {
-      to: endpointText(expected.destination),
-      error,
-    });
+    this.#options.log.debug('far host not reached', { to: expected.to, error });
     this.#forget(expected);
     if (expected.encryption.mode === 'opportunistic') this.#queue.accept(id);
     // Its own patience is at an end as well: it need not be told that it was refused.
@@ -384,23 +325,8 @@ export class Outbound {
     else this.#accept(id, mark, MARK.REFUSE);
   }
 
-  #learn({ destination, teaches, asked }: Expected, result: PathResult): void {
-    if (!teaches) return;
-    const { memory, knownPlain } = this.#options;
-    const { address, port } = destination;
-    const now = Date.now();
-    memory.learn(address, port, result, asked, now);
-    if (result === 'encrypted') knownPlain.remove(address, port, now);
-    else this.#leaveInPeace(destination);
-  }
-
-  #leaveInPeace(destination: Endpoint): void {
-    if (this.#asking.has(endpointText(destination))) return;
-    const { memory, knownPlain } = this.#options;
-    const { address, port } = destination;
-    const now = Date.now();
-    const until = memory.plainUntil(address, port, now);
-    if (until > now) knownPlain.add(address, port, until, now);
+  #learn({ tuple, teaches, asked }: Expected, result: PathResult): void {
+    if (teaches) this.#lessons.learn(tuple.remote, result, asked);
   }
 
   /** @param bits of ours, added to the mark */
@@ -410,13 +336,13 @@ export class Outbound {
 
   #arrived(local: TcpSocket): void {
     const { remoteAddress, remotePort, localAddress, localPort } = local;
-    const destination = { address: canonical(localAddress ?? ''), port: localPort ?? 0 };
+    const to = endpointText({ address: canonical(localAddress ?? ''), port: localPort ?? 0 });
+    // An application that has reset its connection before it was accepted has no address any more. Where only one on its
+    // way to that destination is expected, it is that one; otherwise the time decides.
     const expected =
       remoteAddress === undefined
-        ? this.#gone(destination)
-        : this.#expected.get(
-            keyOf({ address: canonical(remoteAddress), port: remotePort ?? 0 }, destination),
-          );
+        ? this.#expected.onlyOneTowards(to)
+        : this.#expected.find(endpointText({ address: canonical(remoteAddress), port: remotePort ?? 0 }), to);
     if (expected?.relay === undefined) {
       // Not sent by us: some local program found the port.
       this.#options.log.count('uninvited');
@@ -429,34 +355,13 @@ export class Outbound {
     else this.#refuse(local);
   }
 
-  /**
-   * An application that has reset its connection before it was accepted has no address any more. Where only one
-   * on its way to that destination is expected, it is that one; otherwise the time decides.
-   */
-  #gone({ address, port }: Endpoint): Expected | undefined {
-    const [one, ...others] = [...this.#expected.values()].filter(
-      ({ relay, destination }) =>
-        relay !== undefined && destination.address === address && destination.port === port,
-    );
-    return others.length === 0 ? one : undefined;
-  }
-
   #refuse(local: TcpSocket): void {
     local.on('error', () => {});
     reset(local);
   }
 
   #forget(expected: Expected): void {
-    clearInterval(expected.watch);
-    if (this.#expected.get(expected.key) !== expected) return;
-    this.#expected.delete(expected.key);
-    const to = endpointText(expected.destination);
-    const others = (this.#asking.get(to) ?? 1) - 1;
-    if (others > 0) {
-      this.#asking.set(to, others);
-      return;
-    }
-    this.#asking.delete(to);
-    this.#leaveInPeace(expected.destination);
+    if (this.#expected.delete(expected) && !this.#expected.hasTowards(expected.to))
+      this.#lessons.leaveInPeace(expected.tuple.remote);
   }
 }

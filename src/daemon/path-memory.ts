@@ -135,6 +135,7 @@ export class PathMemory {
   /** What is to be expected of a destination that is asked: the result of its network's others. */
   suspicion(address: string, port: number, now: number): PathFailure | undefined {
     if (lookUp(this.#destinations, keyOf(address, port), now)?.encryptedBefore) return undefined;
+    if (this.#networks.size === 0) return undefined;
     const network = lookUp(this.#networks, networkOf(address), now);
     return network !== undefined && network.addresses.size >= SUSPICIOUS_ADDRESSES ? network.last : undefined;
   }
@@ -184,9 +185,9 @@ export class PathMemory {
   }
 
   #learnNetwork(address: string, result: PathResult, now: number): void {
-    const network = networkOf(address);
     // That the far host itself does not encrypt says nothing about the way to it.
-    if (result === 'plain') return;
+    if (result === 'plain' || (result === 'encrypted' && this.#networks.size === 0)) return;
+    const network = networkOf(address);
     if (result === 'encrypted') {
       this.#networks.delete(network);
       return;

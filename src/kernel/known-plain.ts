@@ -51,6 +51,7 @@ export class KnownPlain {
 
   /** SYNs to there come to the daemon again, in a moment. */
   remove(address: string, port: number, now: number): void {
+    if (this.#present.size === 0) return;
     const element = elementOf(address, port);
     if (!this.#present.delete(element)) return;
     this.#changes.set(element, 'remove');

@@ -27,6 +27,7 @@ export const SOL_IP = 0;
 export const SOL_SOCKET = 1;
 export const IPPROTO_TCP = 6;
 export const SOL_IPV6 = 41;
+export const SOL_NETLINK = 270;
 export const SO_REUSEADDR = 2;
 export const SO_ERROR = 4;
 export const SO_RCVBUF = 8;
@@ -37,7 +38,10 @@ export const SO_REUSEPORT = 15;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
 export const SO_PROTOCOL = 38;
+export const SO_MEMINFO = 55;
 export const SO_NETNS_COOKIE = 71;
+export const NETLINK_ADD_MEMBERSHIP = 1;
+export const NETLINK_NO_ENOBUFS = 5;
 export const IP_TOS = 1;
 export const IP_TTL = 2;
 export const IP_TRANSPARENT = 19;
@@ -74,6 +78,7 @@ const libc = koffi.load(null);
 const c = {
   socket: libc.func('int socket(int, int, int)'),
   close: libc.func('int close(int)'),
+  dup3: libc.func('int dup3(int, int, int)'),
   bind: libc.func('int bind(int, const void *, uint32_t)'),
   getsockname: libc.func('int getsockname(int, void *, void *)'),
   connect: libc.func('int connect(int, const void *, uint32_t)'),
@@ -120,6 +125,11 @@ export const socket = (family: number, type: number, protocol: number): number =
 /** `close(2)`; never throws, as there is nothing left to do about it. */
 export const close = (fd: number): void => {
   c.close(fd);
+};
+
+/** `dup3(2)`, close-on-exec: from now on `to` stands for what `from` stands for. */
+export const dup = (from: number, to: number): void => {
+  check('dup3', c.dup3(from, to, SOCK_CLOEXEC));
 };
 
 /** `bind(2)`; `address` is a `struct sockaddr`. */

@@ -129,7 +129,10 @@ export function verdictBatchMessage(queue: number, verdict: number, lastId: numb
 }
 
 /** Deletes what connection tracking remembers under the addresses and ports of `segment`. Answered only on failure. */
-export function forgetConnectionMessage(segment: Segment, sequence: number): Buffer {
+export function forgetConnectionMessage(
+  segment: Pick<Segment, 'family' | 'source' | 'sourcePort' | 'destination' | 'destinationPort'>,
+  sequence: number,
+): Buffer {
   const v4 = segment.family === 'ipv4';
   const address = (host: string): Buffer => addressBytes(host).subarray(v4 ? 12 : 0);
   const tuple = nested(CTA_TUPLE_ORIG, [
@@ -200,7 +203,7 @@ export interface PacketMessage {
   readonly mark: number;
   /** The user whose socket sent it; undefined where the packet belongs to no local socket. */
   readonly uid: number | undefined;
-  /** The packet from its IP header on, cut off at the configured length; a copy. */
+  /** The packet from its IP header on, cut off at the configured length; a view into the datagram. */
   readonly payload: Buffer;
 }
 
@@ -221,9 +224,13 @@ export function parseMessages(datagram: Buffer): NetlinkMessage[] {
     const length = datagram.readUInt32LE(offset);
     if (length < NLMSGHDR_LENGTH || offset + length > datagram.length) break;
     const type = datagram.readUInt16LE(offset + 4);
-    const body = datagram.subarray(offset + NLMSGHDR_LENGTH, offset + length);
+    const [start, end] = [offset + NLMSGHDR_LENGTH, offset + length];
     const parsed =
-      type === NFQNL_MSG_PACKET ? parsePacket(body) : type === NLMSG_ERROR ? parseStatus(body) : undefined;
+      type === NFQNL_MSG_PACKET
+        ? parsePacket(datagram, start, end)
+        : type === NLMSG_ERROR
+          ? parseStatus(datagram, start, end)
+          : undefined;
     if (parsed !== undefined) messages.push(parsed);
     offset += align(length);
   }
@@ -231,38 +238,37 @@ export function parseMessages(datagram: Buffer): NetlinkMessage[] {
 }
 
 /** nlmsgerr: i32 error (0 or -errno) · the nlmsghdr that it answers. */
-function parseStatus(body: Buffer): StatusMessage | undefined {
-  if (body.length < 4 + NLMSGHDR_LENGTH) return undefined;
-  return { kind: 'status', errno: -body.readInt32LE(0), sequence: body.readUInt32LE(4 + 8) };
+function parseStatus(datagram: Buffer, start: number, end: number): StatusMessage | undefined {
+  if (end - start < 4 + NLMSGHDR_LENGTH) return undefined;
+  return {
+    kind: 'status',
+    errno: -datagram.readInt32LE(start),
+    sequence: datagram.readUInt32LE(start + 4 + 8),
+  };
 }
 
 /** PACKET_HDR is u32 packet id · u16 ethertype · u8 hook; MARK and UID are u32, absent where there is none. */
-function parsePacket(body: Buffer): PacketMessage | undefined {
+function parsePacket(datagram: Buffer, start: number, end: number): PacketMessage | undefined {
   let id: number | undefined;
   let mark = 0;
   let uid: number | undefined;
   let payload: Buffer | undefined;
-  let offset = NFGENMSG_LENGTH;
-  while (offset + NLATTR_LENGTH <= body.length) {
-    const length = body.readUInt16LE(offset);
-    if (length < NLATTR_LENGTH || offset + length > body.length) return undefined;
-    const value = body.subarray(offset + NLATTR_LENGTH, offset + length);
-    switch (body.readUInt16LE(offset + 2) & NLA_TYPE_MASK) {
-      case NFQA_PACKET_HDR:
-        if (value.length >= 4) id = value.readUInt32BE(0);
-        break;
-      case NFQA_MARK:
-        if (value.length >= 4) mark = value.readUInt32BE(0);
-        break;
-      case NFQA_UID:
-        if (value.length >= 4) uid = value.readUInt32BE(0);
-        break;
-      case NFQA_PAYLOAD:
-        payload = Buffer.from(value);
-        break;
+  let offset = start + NFGENMSG_LENGTH;
+  while (offset + NLATTR_LENGTH <= end) {
+    const length = datagram.readUInt16LE(offset);
+    if (length < NLATTR_LENGTH || offset + length > end) return undefined;
+    const value = offset + NLATTR_LENGTH;
+    const type = datagram.readUInt16LE(offset + 2) & NLA_TYPE_MASK;
+    if (type === NFQA_PAYLOAD) payload = datagram.subarray(value, offset + length);
+    else if (length >= NLATTR_LENGTH + 4) {
+      if (type === NFQA_PACKET_HDR) id = datagram.readUInt32BE(value);
+      else if (type === NFQA_MARK) mark = datagram.readUInt32BE(value);
+      else if (type === NFQA_UID) uid = datagram.readUInt32BE(value);
     }
     offset += align(length);
   }
   if (id === undefined) return undefined;
-  return { kind: 'packet', id, mark, uid, payload: payload ?? Buffer.alloc(0) };
+  return { kind: 'packet', id, mark, uid, payload: payload ?? NOTHING };
 }
+
+const NOTHING = Buffer.alloc(0);

@@ -11,32 +11,30 @@ import { TcpcryptError } from '../errors.js';
 import {
   AF_NETLINK,
   close,
-  EAGAIN,
   EBUSY,
-  EINTR,
   EINVAL,
-  ENOBUFS,
   ENOENT,
   EOPNOTSUPP,
   EPERM,
-  eventfd,
   MSG_DONTWAIT,
   NETLINK_NETFILTER,
+  NETLINK_NO_ENOBUFS,
+  SO_MEMINFO,
   SO_RCVBUFFORCE,
   SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
   SOCK_RAW,
+  SOL_NETLINK,
   SOL_SOCKET,
   setsockopt,
   socket,
   systemError,
+  tryGetsockopt,
   tryRecv,
   trySend,
-  waitReadable,
-  wake,
 } from './libc.js';
 import {
   bindMessage,
-  forgetConnectionMessage,
   type NetlinkMessage,
   NF_ACCEPT,
   NF_DROP,
@@ -44,25 +42,26 @@ import {
   type QueueConfiguration,
   unbindMessage,
   verdictBatchMessage,
-  verdictMessage,
 } from './netlink.js';
-import { readSegment } from './segment.js';
+import { ForgetConnection, Verdicts } from './netlink-templates.js';
+import { readSegment, type Segment } from './segment.js';
+import { WatchedDatagrams } from './watched-datagrams.js';
 
 /** A packet that waits for {@link NfQueue.accept} or {@link NfQueue.drop}. */
-export interface HeldSegment {
+export interface HeldPacket {
   readonly id: number;
   /** The packet's mark. Other programs own other bits of it: a new mark is this one with our bits added. */
   readonly mark: number;
-  /** The packet from its IP header on, cut off after `copyBytes`; see readSegment. */
-  readonly segment: Uint8Array;
   /** The user who owns the socket that sent it. */
-  readonly uid?: number;
+  readonly uid: number | undefined;
+  /** Undefined where it is none, or not whole. Its `options` change when the handler returns. */
+  readonly segment: Segment | undefined;
 }
 
 export interface NfQueueOptions {
   /** The number of the queue, 0 to 65535, in the network namespace of this process. */
   readonly queue: number;
-  readonly onSegment: (segment: HeldSegment) => void;
+  readonly onPacket: (packet: HeldPacket) => void;
   /** The queue broke and is closed. Packets pass by the rule's `--queue-bypass` from now on. */
   readonly onError: (error: TcpcryptError) => void;
   /** How many bytes of each packet are wanted. All headers of a SYN fit into the default. */
@@ -74,7 +73,7 @@ export interface NfQueueOptions {
 }
 
 export interface NfQueueCounters {
-  /** Packets that were given to `onSegment`. */
+  /** Packets that were given to `onPacket`. */
   readonly received: number;
   /** How often the socket's buffer was too small; the kernel then did with packets as when the queue is full. */
   readonly overruns: number;
@@ -85,14 +84,13 @@ const DEFAULT_COPY_BYTES = 160;
 const DEFAULT_MAX_HELD = 4096;
 /** Room for `maxHeld` packets; a short packet takes about a kilobyte of kernel memory. */
 const RECEIVE_BUFFER_PER_PACKET = 1024;
+const LEAST_RECEIVE_BUFFER = 65_536;
 /** The longest datagram: headers and attributes (under 200 bytes) and the copied part of the packet. */
 const DATAGRAM_OVERHEAD = 1024;
-/** After so many packets other work of this process gets its turn. */
-const BATCH = 64;
 /** Far enough ahead that no held packet has a higher id, near enough to be "ahead" in a signed comparison. */
 const ALL_IDS_AHEAD = 0x3fffffff;
-/** So many SYNs are remembered, to tell one that is sent again. */
-const RECENT_SYNS = 4096;
+/** So many SYNs, and up to as many before them, are remembered, to tell one that is sent again. */
+const RECENT_SYNS = 2048;
 /** Sequence numbers of what we send; verdicts have 0. */
 const BIND = 1;
 const FORGET = 2;
@@ -101,15 +99,17 @@ const FORGET = 2;
 export class NfQueue {
   readonly #queue: number;
   readonly #options: NfQueueOptions;
-  readonly #netlink: number;
-  readonly #wakeUp: number;
   readonly #datagram: Buffer;
+  readonly #watched: WatchedDatagrams;
   readonly #ended: Promise<void>;
-  /** Packets that came in while the queue was being bound. */
-  readonly #early: NetlinkMessage[] = [];
-  readonly #recent = new Set<string>();
+  readonly #verdicts: Verdicts;
+  readonly #forget = new ForgetConnection(FORGET);
+  /** By sequence number, which is random, and port. */
+  #recent = new Set<number>();
+  #lessRecent: ReadonlySet<number> = new Set();
   readonly #onExit = (): void => this.#beginClose();
   #closing = false;
+  #failure: unknown;
   #lastId = 0;
   #received = 0;
   #overruns = 0;
@@ -134,32 +134,44 @@ export class NfQueue {
       throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a queue number: ${queue}` });
     this.#queue = queue;
     this.#options = options;
+    this.#verdicts = new Verdicts(queue);
     this.#datagram = Buffer.alloc(DATAGRAM_OVERHEAD + copyBytes);
-    this.#netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    const netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
+    let early: readonly NetlinkMessage[];
     try {
-      this.#bind({ queue, copyBytes, maxHeld, whenFull });
-      this.#wakeUp = eventfd();
+      early = this.#bind(netlink, { queue, copyBytes, maxHeld, whenFull });
     } catch (error) {
-      close(this.#netlink);
+      close(netlink);
       throw error;
     }
-    // Without this, the process would not end: it waits for the pool's thread, which waits for a packet.
+    this.#watched = new WatchedDatagrams(netlink, this.#datagram, (length) =>
+      this.#handOver(parseMessages(this.#datagram.subarray(0, length))),
+    );
+    this.#ended = this.#watched.closed.then((error) => {
+      this.#closing = true;
+      process.off('exit', this.#onExit);
+      const failure = this.#failure ?? error;
+      if (failure !== undefined) options.onError(asError(failure, queue));
+    });
+    // Held packets shall go on their way at once also when the process ends without a word.
     process.once('exit', this.#onExit);
-    this.#ended = this.#serve();
+    // Not before open() has returned.
+    if (early.length > 0) queueMicrotask(() => this.#handOver(early));
   }
 
   get counters(): NfQueueCounters {
+    if (!this.#closing) this.#overruns = overrunsOf(this.#watched.descriptor);
     return { received: this.#received, overruns: this.#overruns };
   }
 
   /** Lets the packet go on its way, with a new mark where one is given. A packet that is gone is ignored. */
   accept(id: number, mark?: number): void {
-    this.#send(verdictMessage(this.#queue, NF_ACCEPT, id, mark));
+    this.#send(this.#verdicts.on(id, NF_ACCEPT, mark));
   }
 
   /** Discards the packet; its sender will repeat it after about a second. */
   drop(id: number): void {
-    this.#send(verdictMessage(this.#queue, NF_DROP, id, undefined));
+    this.#send(this.#verdicts.on(id, NF_DROP));
   }
 
   /**
@@ -171,84 +183,53 @@ export class NfQueue {
     return this.#ended;
   }
 
-  #bind(configuration: QueueConfiguration): void {
+  /** @returns packets that have come in meanwhile */
+  #bind(netlink: number, configuration: QueueConfiguration): NetlinkMessage[] {
     // Without CAP_NET_ADMIN this is the first call that fails.
-    const bufferBytes = Math.max(configuration.maxHeld, BATCH) * RECEIVE_BUFFER_PER_PACKET;
-    setsockopt(this.#netlink, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
+    const bufferBytes = Math.max(configuration.maxHeld * RECEIVE_BUFFER_PER_PACKET, LEAST_RECEIVE_BUFFER);
+    setsockopt(netlink, SOL_SOCKET, SO_RCVBUFFORCE, bufferBytes);
+    // An overrun is counted, and no error of the next recv(2), which would end the socket.
+    setsockopt(netlink, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
 
-    const sent = trySend(this.#netlink, bindMessage(configuration, BIND));
+    const sent = trySend(netlink, bindMessage(configuration, BIND));
     if (sent < 0) throw systemError('send to netlink', -sent);
     // The kernel does its work within send(2): the answer is already there, perhaps after a first packet.
+    const early: NetlinkMessage[] = [];
     for (;;) {
-      const messages = this.#receive();
-      if (messages === undefined) throw systemError('recv from netlink', EAGAIN);
-      for (const message of messages) {
-        if (message.kind === 'packet') this.#early.push(message);
+      const length = tryRecv(netlink, this.#datagram, MSG_DONTWAIT);
+      if (length < 0) throw systemError('recv from netlink', -length);
+      for (const message of parseMessages(Buffer.from(this.#datagram.subarray(0, length)))) {
+        if (message.kind === 'packet') early.push(message);
         else if (message.sequence !== BIND) continue;
-        else if (message.errno === 0) return;
+        else if (message.errno === 0) return early;
         else throw bindError(configuration.queue, message.errno);
       }
     }
   }
 
-  /** Hands packets over until the queue is closed, by {@link close} or by an error. */
-  async #serve(): Promise<void> {
-    let failure: unknown;
+  #handOver(messages: readonly NetlinkMessage[]): void {
     try {
-      // Not before open() has returned.
-      await Promise.resolve();
-      this.#handOver(this.#early.splice(0));
-      while (!this.#closing) {
-        await waitReadable([this.#netlink, this.#wakeUp]);
-        for (let i = 0; i < BATCH && !this.#closing; i++) {
-          const messages = this.#receive();
-          if (messages === undefined) break;
-          this.#handOver(messages);
-        }
-      }
+      for (const message of messages) if (!this.#closing) this.#handle(message);
     } catch (error) {
-      failure = error;
+      this.#failure = error;
       this.#beginClose();
     }
-    process.off('exit', this.#onExit);
-    close(this.#netlink);
-    close(this.#wakeUp);
-    if (failure !== undefined)
-      this.#options.onError(
-        failure instanceof TcpcryptError
-          ? failure
-          : new TcpcryptError('ERR_TCPCRYPT_SYSTEM', { detail: `queue ${this.#queue}`, cause: failure }),
-      );
   }
 
-  /** The messages of one datagram, or undefined when there is none. */
-  #receive(): NetlinkMessage[] | undefined {
-    const result = tryRecv(this.#netlink, this.#datagram, MSG_DONTWAIT);
-    if (result >= 0) return parseMessages(this.#datagram.subarray(0, result));
-    if (result === -EAGAIN) return undefined;
-    if (result === -EINTR) return [];
-    if (result === -ENOBUFS) {
-      this.#overruns++;
-      return [];
+  #handle(message: NetlinkMessage): void {
+    if (message.kind === 'status') {
+      // What could not be forgotten: mostly there was nothing (ENOENT), else this kernel has no ctnetlink.
+      if (message.sequence === FORGET) return;
+      // ENOENT: a verdict on a packet that is gone, e.g. because its interface went down.
+      if (message.errno !== 0 && message.errno !== ENOENT) throw systemError('NFQUEUE', message.errno);
+      return;
     }
-    throw systemError('recv from netlink', -result);
-  }
-
-  #handOver(messages: readonly NetlinkMessage[]): void {
-    for (const message of messages) {
-      if (message.kind === 'status') {
-        // ENOENT: a verdict on a packet that is gone, e.g. because its interface went down.
-        // What could not be forgotten: mostly there was nothing (ENOENT), else this kernel has no ctnetlink.
-        if (message.sequence === FORGET) continue;
-        if (message.errno !== 0 && message.errno !== ENOENT) throw systemError('NFQUEUE', message.errno);
-        continue;
-      }
-      this.#received++;
-      this.#lastId = message.id;
-      const { id, mark, uid, payload } = message;
-      this.#forgetFormerConnection(payload);
-      this.#options.onSegment({ id, mark, segment: payload, ...(uid === undefined ? {} : { uid }) });
-    }
+    this.#received++;
+    this.#lastId = message.id;
+    const { id, mark, uid, payload } = message;
+    const segment = readSegment(payload);
+    if (segment?.flags.syn && !segment.flags.ack) this.#forgetFormerConnection(segment);
+    this.#options.onPacket({ id, mark, uid, segment });
   }
 
   /**
@@ -256,35 +237,45 @@ export class NfQueue {
    * port for a part of it in some cases (the server's segment was the last one): address translation would
    * follow the verdict on the former connection and ignore this one's.
    */
-  #forgetFormerConnection(packet: Uint8Array): void {
-    const segment = readSegment(packet);
-    if (segment === undefined || !segment.flags.syn || segment.flags.ack) return;
-    const { source, sourcePort, destination, destinationPort, sequence } = segment;
+  #forgetFormerConnection(segment: Segment): void {
     // A SYN that was sent again may belong to the connection that its elder just made.
-    const syn = `${source} ${sourcePort} ${destination} ${destinationPort} ${sequence}`;
-    if (this.#recent.has(syn)) return;
+    const syn = segment.sequence * 65_536 + segment.sourcePort;
+    if (this.#recent.has(syn) || this.#lessRecent.has(syn)) return;
     this.#recent.add(syn);
-    for (const oldest of this.#recent) {
-      if (this.#recent.size <= RECENT_SYNS) break;
-      this.#recent.delete(oldest);
+    if (this.#recent.size >= RECENT_SYNS) {
+      this.#lessRecent = this.#recent;
+      this.#recent = new Set();
     }
-    this.#send(forgetConnectionMessage(segment, FORGET));
+    this.#send(this.#forget.of(segment));
   }
 
   #beginClose(): void {
     if (this.#closing) return;
+    const { descriptor } = this.#watched;
+    this.#overruns = overrunsOf(descriptor);
     this.#closing = true;
-    trySend(this.#netlink, verdictBatchMessage(this.#queue, NF_ACCEPT, (this.#lastId + ALL_IDS_AHEAD) >>> 0));
-    trySend(this.#netlink, unbindMessage(this.#queue));
-    wake(this.#wakeUp);
+    trySend(descriptor, verdictBatchMessage(this.#queue, NF_ACCEPT, (this.#lastId + ALL_IDS_AHEAD) >>> 0));
+    trySend(descriptor, unbindMessage(this.#queue));
+    this.#watched.close();
   }
 
-  #send(message: Buffer): void {
+  #send(message: Uint8Array): void {
     // After close there is nothing left to decide: the kernel has accepted everything.
     if (this.#closing) return;
-    const sent = trySend(this.#netlink, message);
+    const sent = trySend(this.#watched.descriptor, message);
     if (sent < 0) throw systemError('send to netlink', -sent);
   }
+}
+
+const asError = (cause: unknown, queue: number): TcpcryptError =>
+  cause instanceof TcpcryptError
+    ? cause
+    : new TcpcryptError('ERR_TCPCRYPT_SYSTEM', { detail: `queue ${queue}`, cause });
+
+/** How many datagrams had no room: SK_MEMINFO_DROPS, the ninth number of SO_MEMINFO (Linux 4.12). */
+function overrunsOf(descriptor: number): number {
+  const numbers = tryGetsockopt(descriptor, SOL_SOCKET, SO_MEMINFO, 36);
+  return typeof numbers === 'number' || numbers.length < 36 ? 0 : numbers.readUInt32LE(32);
 }
 
 function bindError(queue: number, errno: number): TcpcryptError {

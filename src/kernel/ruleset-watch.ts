@@ -10,9 +10,11 @@ import {
   EAGAIN,
   eventfd,
   MSG_DONTWAIT,
+  NETLINK_ADD_MEMBERSHIP,
   NETLINK_NETFILTER,
   SOCK_CLOEXEC,
   SOCK_RAW,
+  SOL_NETLINK,
   setsockopt,
   socket,
   tryRecv,
@@ -20,8 +22,6 @@ import {
   wake,
 } from './libc.js';
 
-const SOL_NETLINK = 270;
-const NETLINK_ADD_MEMBERSHIP = 1;
 const NFNLGRP_NFTABLES = 7;
 /** NFT_MSG_DELTABLE, _DELCHAIN, _DELRULE: the low byte of `nlmsg_type`. */
 const DELETIONS: readonly number[] = [2, 5, 8];

@@ -46,33 +46,35 @@ const ACK = 0x10;
  * lengths that contradict each other.
  */
 export function readSegment(packet: Uint8Array): Segment | undefined {
-  const view = Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
+  const view = Buffer.isBuffer(packet)
+    ? packet
+    : Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
   const ip = view.length === 0 ? undefined : view.readUInt8(0) >> 4 === 4 ? readIPv4(view) : readIPv6(view);
   if (ip === undefined || view.length < ip.headerLength + TCP_HEADER_LENGTH) return undefined;
 
-  const tcp = view.subarray(ip.headerLength);
-  const tcpHeaderLength = (tcp.readUInt8(12) >> 4) * 4;
-  const payloadLength = ip.totalLength - ip.headerLength - tcpHeaderLength;
-  if (tcpHeaderLength < TCP_HEADER_LENGTH || tcpHeaderLength > tcp.length || payloadLength < 0)
+  const tcp = ip.headerLength;
+  const tcpHeaderLength = (view.readUInt8(tcp + 12) >> 4) * 4;
+  const payloadLength = ip.totalLength - tcp - tcpHeaderLength;
+  if (tcpHeaderLength < TCP_HEADER_LENGTH || tcp + tcpHeaderLength > view.length || payloadLength < 0)
     return undefined;
 
-  const flags = tcp.readUInt8(13);
+  const flags = view.readUInt8(tcp + 13);
   return {
     family: ip.family,
     source: ip.source,
     destination: ip.destination,
     trafficClass: ip.trafficClass,
     hops: ip.hops,
-    sourcePort: tcp.readUInt16BE(0),
-    destinationPort: tcp.readUInt16BE(2),
-    sequence: tcp.readUInt32BE(4),
+    sourcePort: view.readUInt16BE(tcp),
+    destinationPort: view.readUInt16BE(tcp + 2),
+    sequence: view.readUInt32BE(tcp + 4),
     flags: {
       syn: (flags & SYN) !== 0,
       ack: (flags & ACK) !== 0,
       rst: (flags & RST) !== 0,
       fin: (flags & FIN) !== 0,
     },
-    options: tcp.subarray(TCP_HEADER_LENGTH, tcpHeaderLength),
+    options: view.subarray(tcp + TCP_HEADER_LENGTH, tcp + tcpHeaderLength),
     payloadLength,
   };
 }
@@ -115,14 +117,17 @@ function readIPv4(packet: Buffer): IpHeader | undefined {
     return undefined;
   return {
     family: 'ipv4',
-    source: packet.subarray(12, 16).join('.'),
-    destination: packet.subarray(16, 20).join('.'),
+    source: ipv4Text(packet, 12),
+    destination: ipv4Text(packet, 16),
     trafficClass: packet.readUInt8(1),
     hops: packet.readUInt8(8),
     headerLength,
     totalLength: packet.readUInt16BE(2),
   };
 }
+
+const ipv4Text = (packet: Buffer, at: number): string =>
+  `${packet[at]}.${packet[at + 1]}.${packet[at + 2]}.${packet[at + 3]}`;
 
 function readIPv6(packet: Buffer): IpHeader | undefined {
   if (packet.length < IPV6_HEADER_LENGTH || packet.readUInt8(0) >> 4 !== 6) return undefined;

@@ -15,7 +15,7 @@ import {
   trySend,
 } from './libc.js';
 import type { Segment } from './segment.js';
-import { addressBytes } from './sockaddr.js';
+import { writeOwnForm } from './sockaddr.js';
 
 /** linux/sock_diag.h, linux/netlink.h, linux/inet_diag.h. */
 const SOCK_DIAG_BY_FAMILY = 20;
@@ -24,10 +24,14 @@ const NLMSG_HEADER_LENGTH = 16;
 const REQUEST_LENGTH = NLMSG_HEADER_LENGTH + 56;
 const LISTEN = 10;
 
-type SocketName = Pick<Segment, 'family' | 'source' | 'sourcePort' | 'destination' | 'destinationPort'>;
+export type SocketName = Pick<
+  Segment,
+  'family' | 'source' | 'sourcePort' | 'destination' | 'destinationPort'
+>;
 
 export class SockDiag {
   readonly #netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  readonly #request = requestAboutAny();
   readonly #answer = Buffer.alloc(1024);
   #sequence = 0;
 
@@ -42,7 +46,8 @@ export class SockDiag {
    */
   finds(syn: SocketName): boolean | undefined {
     this.#sequence = (this.#sequence + 1) >>> 0;
-    if (trySend(this.#netlink, requestAbout(syn, this.#sequence)) < 0) return undefined;
+    fillIn(this.#request, syn, this.#sequence);
+    if (trySend(this.#netlink, this.#request) < 0) return undefined;
     // The kernel does its work within send(2).
     for (;;) {
       const length = tryRecv(this.#netlink, this.#answer, MSG_DONTWAIT);
@@ -60,25 +65,24 @@ export class SockDiag {
  *
  *     family(1) protocol(1) extensions(1) 0  states(4)  ports(2+2, big-endian)  addresses(16+16)  interface(4)  cookie(8)
  */
-function requestAbout(syn: SocketName, sequence: number): Buffer {
+function requestAboutAny(): Buffer {
   const request = Buffer.alloc(REQUEST_LENGTH);
   request.writeUInt32LE(REQUEST_LENGTH, 0);
   request.writeUInt16LE(SOCK_DIAG_BY_FAMILY, 4);
   request.writeUInt16LE(NLM_F_REQUEST, 6);
-  request.writeUInt32LE(sequence, 8);
-  const four = syn.family === 'ipv4';
   const body = request.subarray(NLMSG_HEADER_LENGTH);
-  body.writeUInt8(four ? AF_INET : AF_INET6, 0);
   body.writeUInt8(IPPROTO_TCP, 1);
   body.writeUInt32LE(0xffffffff, 4);
-  body.writeUInt16BE(syn.sourcePort, 8);
-  body.writeUInt16BE(syn.destinationPort, 10);
-  addressOf(syn.source, four).copy(body, 12);
-  addressOf(syn.destination, four).copy(body, 28);
   body.fill(0xff, 48, 56); // INET_DIAG_NOCOOKIE
   return request;
 }
 
-/** IPv4 addresses stand in the first four bytes. */
-const addressOf = (address: string, four: boolean): Buffer =>
-  four ? addressBytes(address).subarray(12) : addressBytes(address);
+/** IPv4 addresses stand in the first four bytes; what an IPv6 one has left behind them is not looked at. */
+function fillIn(request: Buffer, syn: SocketName, sequence: number): void {
+  request.writeUInt32LE(sequence, 8);
+  request.writeUInt8(syn.family === 'ipv4' ? AF_INET : AF_INET6, NLMSG_HEADER_LENGTH);
+  request.writeUInt16BE(syn.sourcePort, NLMSG_HEADER_LENGTH + 8);
+  request.writeUInt16BE(syn.destinationPort, NLMSG_HEADER_LENGTH + 10);
+  writeOwnForm(syn.source, request, NLMSG_HEADER_LENGTH + 12);
+  writeOwnForm(syn.destination, request, NLMSG_HEADER_LENGTH + 28);
+}

@@ -366,6 +366,6 @@ describe('two workers', { skip }, () => {
 /** Has the queue until its input ends. */
 const holdQueue = (queue: number): string => `
 import { NfQueue } from '${import.meta.resolve('#src/kernel/nfqueue.js')}';
-const held = NfQueue.open({ queue: ${queue}, onSegment: () => {}, onError: () => {} });
+const held = NfQueue.open({ queue: ${queue}, onPacket: () => {}, onError: () => {} });
 console.log('held');
 process.stdin.on('end', () => held.close()).resume();`;

@@ -22,7 +22,7 @@ import {
 } from '#src/kernel/libc.js';
 import { NfQueue } from '#src/kernel/nfqueue.js';
 import { MARK } from '#src/kernel/packet-marks.js';
-import { readSegment, type Segment } from '#src/kernel/segment.js';
+import type { Segment } from '#src/kernel/segment.js';
 import { addressText, sockaddr } from '#src/kernel/sockaddr.js';
 import { Steering, type SteeringOptions, uninstallScript } from '#src/kernel/steering.js';
 import { rawExchange } from './raw-tcp.js';
@@ -160,9 +160,9 @@ const operations = {
       ...options,
       queue: number,
       onError: (error) => queueErrors.push(error.message),
-      onSegment: ({ id, mark, uid, segment }) => {
-        const read = readSegment(segment);
-        if (read !== undefined) seen.push({ ...read, uid, mark, options: optionKinds(read.options) });
+      onPacket: ({ id, mark, uid, segment }) => {
+        if (segment !== undefined)
+          seen.push({ ...segment, uid, mark, options: optionKinds(segment.options) });
         decide(id, mark);
       },
     });
