@@ -13,7 +13,7 @@ import type { Memory } from './aead.js';
 
 type Pointer = number;
 
-/** The signatures are those of OpenSSL 1.1.1 and all of 3.x; results are 1 for success unless they are pointers. */
+/** The signatures are those of OpenSSL 3; results are 1 for success unless they are pointers. */
 export interface OpenSsl {
   readonly newCipherContext: () => Pointer;
   /** Erases the key. */
@@ -53,9 +53,15 @@ export interface OpenSsl {
   readonly sha256Final: (hash: Pointer, state: Pointer) => number;
   /** The compression function, on one block of 64 bytes; of `state` only the beginning, the hash so far, counts. */
   readonly sha256Block: (state: Pointer, block: Pointer) => void;
-  readonly random: (output: Pointer, length: number) => number;
+  /** For key pairs of an algorithm. */
+  readonly newGeneratorContext: (type: number, engine: 0) => Pointer;
+  readonly initGeneration: (context: Pointer) => number;
+  /** `key` is an EVP_PKEY **; NULL in it makes a new one. */
+  readonly generate: (context: Pointer, key: Pointer) => number;
   readonly newPrivateKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
   readonly newPublicKey: (type: number, engine: 0, bytes: Pointer, length: number) => Pointer;
+  /** Puts another public key, in the form of TLS, in the place of one. */
+  readonly setPublicKey: (key: Pointer, bytes: Pointer, length: number) => number;
   /** `length` is a size_t: the room before, the length after. */
   readonly publicKey: (key: Pointer, output: Pointer, length: Pointer) => number;
   /** Erases a private key. */
@@ -63,7 +69,7 @@ export interface OpenSsl {
   readonly newKeyContext: (key: Pointer, engine: 0) => Pointer;
   readonly freeKeyContext: (context: Pointer) => void;
   readonly initDerivation: (context: Pointer) => number;
-  readonly setPeer: (context: Pointer, key: Pointer) => number;
+  readonly setPeer: (context: Pointer, key: Pointer, validate: 1 | 0) => number;
   readonly derive: (context: Pointer, output: Pointer, length: Pointer) => number;
   readonly addressOf: (bytes: Uint8Array) => Pointer;
 }
@@ -100,15 +106,18 @@ function probe(): OpenSsl | undefined {
       sha256Update: bind('int SHA256_Update(uintptr_t, uintptr_t, size_t)'),
       sha256Final: bind('int SHA256_Final(uintptr_t, uintptr_t)'),
       sha256Block: bind('void SHA256_Transform(uintptr_t, uintptr_t)'),
-      random: bind('int RAND_bytes(uintptr_t, int)'),
+      newGeneratorContext: bind('uintptr_t EVP_PKEY_CTX_new_id(int, uintptr_t)'),
+      initGeneration: bind('int EVP_PKEY_keygen_init(uintptr_t)'),
+      generate: bind('int EVP_PKEY_keygen(uintptr_t, uintptr_t)'),
       newPrivateKey: bind('uintptr_t EVP_PKEY_new_raw_private_key(int, uintptr_t, uintptr_t, size_t)'),
       newPublicKey: bind('uintptr_t EVP_PKEY_new_raw_public_key(int, uintptr_t, uintptr_t, size_t)'),
+      setPublicKey: bind('int EVP_PKEY_set1_encoded_public_key(uintptr_t, uintptr_t, size_t)'),
       publicKey: bind('int EVP_PKEY_get_raw_public_key(uintptr_t, uintptr_t, uintptr_t)'),
       freeKey: bind('void EVP_PKEY_free(uintptr_t)'),
       newKeyContext: bind('uintptr_t EVP_PKEY_CTX_new(uintptr_t, uintptr_t)'),
       freeKeyContext: bind('void EVP_PKEY_CTX_free(uintptr_t)'),
       initDerivation: bind('int EVP_PKEY_derive_init(uintptr_t)'),
-      setPeer: bind('int EVP_PKEY_derive_set_peer(uintptr_t, uintptr_t)'),
+      setPeer: bind('int EVP_PKEY_derive_set_peer_ex(uintptr_t, uintptr_t, int)'),
       derive: bind('int EVP_PKEY_derive(uintptr_t, uintptr_t, uintptr_t)'),
       addressOf: (bytes: Uint8Array) => Number(koffi.address(bytes)),
     } as OpenSsl;
