@@ -69,7 +69,8 @@ export function decodeInit1(tep: TepId, bytes: Uint8Array): Decoded<Init1> {
   const length = messageLength(INIT1_MAGIC, bytes);
   if (length === undefined || bytes.length < length) return { complete: false, need: length };
   const reader = new FieldReader(bytes.subarray(PREFIX_LENGTH, length));
-  const ciphers = Array.from({ length: reader.uint8() }, () => reader.uint16());
+  const ciphers: number[] = [];
+  for (let left = reader.uint8(); left > 0; left--) ciphers.push(reader.uint16());
   const nonce = reader.bytes(INIT_NONCE_LENGTH);
   return { complete: true, length, message: { ciphers, nonce, publicKey: publicKey(tep, reader) } };
 }
@@ -112,7 +113,8 @@ function messageLength(magic: number, bytes: Uint8Array): number | undefined {
   for (let i = 0; i < 4 && i < bytes.length; i++)
     if (bytes[i] !== ((magic >>> (24 - 8 * i)) & 0xff)) throw new TcpcryptError('ERR_TCPCRYPT_INIT_MAGIC');
   if (bytes.length < PREFIX_LENGTH) return undefined;
-  const length = Buffer.from(bytes.buffer, bytes.byteOffset, PREFIX_LENGTH).readUInt32BE(4);
+  let length = 0;
+  for (let i = 4; i < PREFIX_LENGTH; i++) length = length * 256 + (bytes[i] ?? 0);
   if (length > MAX_INIT_LENGTH)
     throw new TcpcryptError('ERR_TCPCRYPT_INIT_TOO_LONG', { detail: `${length} bytes` });
   if (length < PREFIX_LENGTH)
@@ -139,19 +141,24 @@ class FieldReader {
   }
 
   bytes(count: number): Uint8Array {
-    const field = this.#message.subarray(this.#at, this.#at + count);
-    if (field.length < count) throw new TcpcryptError('ERR_TCPCRYPT_INIT_LENGTH');
-    this.#at += count;
-    return field;
+    const at = this.#skip(count);
+    return this.#message.subarray(at, at + count);
   }
 
   uint8(): number {
-    const [value = 0] = this.bytes(1);
-    return value;
+    return this.#message[this.#skip(1)] ?? 0;
   }
 
   uint16(): number {
-    const [high = 0, low = 0] = this.bytes(2);
-    return (high << 8) | low;
+    const at = this.#skip(2);
+    return ((this.#message[at] ?? 0) << 8) | (this.#message[at + 1] ?? 0);
+  }
+
+  /** Where the next field is, of `count` bytes. */
+  #skip(count: number): number {
+    const at = this.#at;
+    if (at + count > this.#message.length) throw new TcpcryptError('ERR_TCPCRYPT_INIT_LENGTH');
+    this.#at += count;
+    return at;
   }
 }
