@@ -1,3 +1,5 @@
+import { frameRoom } from '../crypto/index.js';
+
 /** Chosen by us: smaller remainders of a chunk are copied together, so that memory stays near what is queued. */
 const COPY_BELOW = 8192;
 const BLOCK = 8192;
@@ -16,8 +18,10 @@ export class ByteQueue {
   #length = 0;
   /** Room behind the last chunk, when that chunk is a block of ours. */
   #room: Uint8Array = NO_BYTES;
-  /** Of a chunk that must be gone when the queue settles. */
+  /** A chunk that must be gone when the queue settles. */
   #lent: Uint8Array | undefined;
+  /** Chunks in memory that goes back when they have been taken. */
+  #copies: Uint8Array[] = [];
 
   get length(): number {
     return this.#length;
@@ -66,7 +70,7 @@ export class ByteQueue {
     }
   }
 
-  /** Takes `count` bytes, which must be there, as views of the chunks. */
+  /** Takes `count` bytes, which must be there, as views of the chunks: until {@link settle}, if one was lent. */
   take(count: number): Uint8Array[] {
     if (count > this.#length) throw new RangeError('more taken than queued');
     const taken: Uint8Array[] = [];
@@ -90,28 +94,46 @@ export class ByteQueue {
     return pieces.length > 1 ? join(pieces, count) : first;
   }
 
-  /** To be called when nothing more can be taken for now. */
+  /** To be called when nothing more can be taken for now, and nothing that was taken is used any more. */
   settle(): void {
     const lent = this.#lent;
     this.#lent = undefined;
-    const last = this.#chunks.pop();
+    if (this.#copies.length > 0) this.#giveBack();
+    const last = this.#chunks.at(-1);
     if (last === undefined) {
       this.#room = NO_BYTES;
       return;
     }
-    const alone = this.#chunks.length === 0;
-    const rest = alone && this.#taken > 0 ? last.subarray(this.#taken) : last;
-    if (alone) this.#taken = 0;
-    if (rest.length >= COPY_BELOW) this.#chunks.push(last === lent ? new Uint8Array(rest) : rest);
-    else if (this.#endsInBlock(rest)) this.#chunks.push(rest);
+    const taken = this.#chunks.length === 1 ? this.#taken : 0;
+    const large = last.length - taken >= COPY_BELOW;
+    if ((large && last !== lent) || this.#endsInBlock(last)) return;
+    this.#chunks.pop();
+    if (taken > 0) this.#taken = 0;
+    const rest = taken > 0 ? last.subarray(taken) : last;
+    if (large) this.#copy(rest);
     else this.#copyIntoBlock(rest);
   }
 
   clear(): void {
+    this.#copies = [];
     this.#chunks = [];
     this.#taken = 0;
     this.#length = 0;
     this.#room = NO_BYTES;
+  }
+
+  /** In bulk there is such a rest of each read, so its memory is used again. */
+  #copy(bytes: Uint8Array): void {
+    const { bytes: copy } = frameRoom.take(bytes.length);
+    copy.set(bytes);
+    this.#chunks.push(copy);
+    this.#copies.push(copy);
+  }
+
+  #giveBack(): void {
+    const waiting = this.#copies.filter((copy) => this.#chunks.includes(copy));
+    for (const copy of this.#copies) if (!waiting.includes(copy)) frameRoom.takeBack(copy);
+    this.#copies = waiting;
   }
 
   #copyIntoBlock(bytes: Uint8Array): void {
