@@ -10,10 +10,11 @@ import { type OpenSsl, openSsl } from './openssl.js';
 /** A key that values are derived from. */
 export interface CprfKey {
   /**
-   * CPRF(K, constant | context, length), at most 64 bytes, which are the caller's to erase.
+   * Writes CPRF(K, constant | context, length) to the beginning of `into`.
    * @param context at most 20 bytes
+   * @param length at most 64
    */
-  derive(constant: number, context: Uint8Array, length: number): Uint8Array;
+  derive(constant: number, context: Uint8Array, into: Uint8Array, length: number): void;
   /** The same key, to be erased independently. */
   clone(): CprfKey;
   /** Nothing can be derived afterwards. */
@@ -32,8 +33,10 @@ class PlainCprfKey implements CprfKey {
     this.#key = key;
   }
 
-  derive(constant: number, context: Uint8Array, length: number): Uint8Array {
-    return new Uint8Array(cprf(this.#key, [Uint8Array.of(constant), context], length));
+  derive(constant: number, context: Uint8Array, into: Uint8Array, length: number): void {
+    const value = cprf(this.#key, [Uint8Array.of(constant), context], length);
+    into.set(value);
+    value.fill(0);
   }
 
   clone(): CprfKey {
@@ -96,24 +99,25 @@ class Compressor {
     return states;
   }
 
-  /** The `n`th block of CPRF; `before` is the one before. */
+  /** T1, or T2 where T1 stands at the beginning of `into`; so much of it as is wanted of `length` bytes in all. */
   cprf(
     states: Uint32Array,
-    before: Uint8Array | undefined,
+    n: 1 | 2,
     constant: number,
     context: Uint8Array,
-    n: number,
-  ): Uint8Array {
+    into: Uint8Array,
+    length: number,
+  ): void {
     const state = this.#state;
     const block = this.#block;
     const outer = this.#outer;
-    let length = 0;
-    if (before !== undefined) for (; length < HASH_LENGTH; length++) block[length] = before[length] ?? 0;
-    block[length++] = constant;
-    for (let i = 0; i < context.length; i++) block[length++] = context[i] ?? 0;
-    block[length++] = n;
-    block[length] = 0x80;
-    const bits = 8 * (BLOCK + length);
+    let at = 0;
+    if (n === 2) for (; at < HASH_LENGTH; at++) block[at] = into[at] ?? 0;
+    block[at++] = constant;
+    for (let i = 0; i < context.length; i++) block[at++] = context[i] ?? 0;
+    block[at++] = n;
+    block[at] = 0x80;
+    const bits = 8 * (BLOCK + at);
     block[BLOCK - 2] = bits >>> 8;
     block[BLOCK - 1] = bits;
     for (let i = 0; i < WORDS; i++) state[i] = states[i] ?? 0;
@@ -123,17 +127,11 @@ class Compressor {
     for (let i = 0; i < WORDS; i++) state[i] = states[WORDS + i] ?? 0;
     this.#openSsl.sha256Block(this.#stateAt, this.#outerAt);
 
-    const result = new Uint8Array(HASH_LENGTH);
-    for (let i = 0; i < WORDS; i++) {
-      const word = state[i] ?? 0;
-      result[4 * i] = word >>> 24;
-      result[4 * i + 1] = word >>> 16;
-      result[4 * i + 2] = word >>> 8;
-      result[4 * i + 3] = word;
-      outer.setUint32(4 * i, 0);
-    }
+    const from = (n - 1) * HASH_LENGTH;
+    for (let i = 0; i < WORDS; i++) outer.setUint32(4 * i, state[i] ?? 0);
+    for (let i = from; i < length && i < from + HASH_LENGTH; i++) into[i] = outer.getUint8(i - from);
+    for (let i = 0; i < WORDS; i++) outer.setUint32(4 * i, 0);
     this.#erase();
-    return result;
   }
 
   #prepare(key: Uint8Array, pad: number, states: Uint32Array, at: number): void {
@@ -169,19 +167,11 @@ class FastCprfKey implements CprfKey {
     this.#states = states;
   }
 
-  derive(constant: number, context: Uint8Array, length: number): Uint8Array {
+  derive(constant: number, context: Uint8Array, into: Uint8Array, length: number): void {
     if (context.length > MAX_CONTEXT) throw new RangeError('context too long');
-    const first = this.#compressor.cprf(this.#states, undefined, constant, context, 1);
-    if (length === HASH_LENGTH) return first;
-    const result = new Uint8Array(length);
-    for (let i = 0; i < length && i < HASH_LENGTH; i++) result[i] = first[i] ?? 0;
-    if (length > HASH_LENGTH) {
-      const second = this.#compressor.cprf(this.#states, first, constant, context, 2);
-      for (let i = HASH_LENGTH; i < length; i++) result[i] = second[i - HASH_LENGTH] ?? 0;
-      second.fill(0);
-    }
-    first.fill(0);
-    return result;
+    if (length > into.length || length > 2 * HASH_LENGTH) throw new RangeError('too much');
+    this.#compressor.cprf(this.#states, 1, constant, context, into, length);
+    if (length > HASH_LENGTH) this.#compressor.cprf(this.#states, 2, constant, context, into, length);
   }
 
   clone(): CprfKey {
@@ -206,12 +196,11 @@ function tested(): CprfKeyFactory | undefined {
   const fast: CprfKeyFactory = (key) => new FastCprfKey(compressor, compressor.prepared(key));
   const bytes = Uint8Array.from({ length: 32 }, (_, i) => i * 7);
   const [ours, twin] = [fast(bytes), plainCprfKey(bytes)];
-  const agree = [18, 32, 44].every(
-    (length) =>
-      Buffer.compare(
-        ours.derive(length, bytes.subarray(16), length),
-        twin.derive(length, bytes.subarray(16), length),
-      ) === 0,
-  );
+  const agree = [18, 32, 44].every((length) => {
+    const [one, other] = [new Uint8Array(length), new Uint8Array(length)];
+    ours.derive(length, bytes.subarray(16), one, length);
+    twin.derive(length, bytes.subarray(16), other, length);
+    return Buffer.compare(one, other) === 0;
+  });
   return agree ? fast : undefined;
 }

@@ -32,43 +32,42 @@ export type Direction = 'ab' | 'ba';
 const KEY: { readonly [direction in Direction]: number } = { ab: CONST_KEY_A, ba: CONST_KEY_B };
 /** sn[i] of what has none. */
 const NOTHING = new Uint8Array();
+/** A value on its way to where it belongs; erased after each use, unless it is public. */
+const scratch = new Uint8Array(SECRET_LENGTH);
+/** A key, then NR. */
+const keyAndNonce = new Uint8Array(64);
 
+/** A stage: what HMAC makes of the secret is kept, and the secret itself nowhere. */
 abstract class Secret {
-  readonly #bytes: Uint8Array;
-  /** Made of the bytes when it is needed. */
-  #key: CprfKey | undefined;
+  readonly #key: CprfKey;
   #erased = false;
 
-  protected constructor(bytes: Uint8Array, key?: CprfKey) {
-    this.#bytes = bytes;
+  protected constructor(key: CprfKey) {
     this.#key = key;
   }
 
   /** Erases the secret; nothing can be derived from it afterwards. */
   erase(): void {
-    this.#bytes.fill(0);
-    this.#key?.erase();
+    this.#key.erase();
     this.#erased = true;
   }
 
-  /** The secret itself: for whoever must keep it. */
-  protected get bytes(): Uint8Array {
-    this.check();
-    return this.#bytes;
-  }
-
-  /** For derivation. */
+  /** For derivation. @throws ERR_TCPCRYPT_CLOSED once erased */
   protected get key(): CprfKey {
-    this.check();
-    this.#key ??= cprfKey(this.#bytes);
+    if (this.#erased) throw erased();
     return this.#key;
   }
 
-  /** @throws ERR_TCPCRYPT_CLOSED once erased */
-  protected check(): void {
-    if (this.#erased) throw new TcpcryptError('ERR_TCPCRYPT_CLOSED', { detail: 'secret erased' });
+  /** CPRF(this, constant | sn, K_LEN), made a key as well. */
+  protected derived(constant: number, sn: Uint8Array): CprfKey {
+    this.key.derive(constant, sn, scratch, SECRET_LENGTH);
+    const key = cprfKey(scratch);
+    scratch.fill(0);
+    return key;
   }
 }
+
+const erased = (): TcpcryptError => new TcpcryptError('ERR_TCPCRYPT_CLOSED', { detail: 'secret erased' });
 
 /** What goes into the secret of a fresh session. */
 export interface KeyExchangeResult {
@@ -91,43 +90,51 @@ export class SessionSecret extends Secret {
   static ofKeyExchange({ transcript, nonceA, init1, init2, es }: KeyExchangeResult): SessionSecret {
     const prk = extract(nonceA, [transcript, init1, init2, es]);
     es.fill(0);
-    return new SessionSecret(prk);
+    const key = cprfKey(prk);
+    prk.fill(0);
+    return new SessionSecret(key);
   }
 
-  /** A secret that was kept for resumption, copied from `bytes`. */
+  /** A secret that was kept for resumption; `bytes` are still the caller's to erase. */
   static restore(bytes: Uint8Array): SessionSecret {
     if (bytes.length !== SECRET_LENGTH)
       throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'a session secret has 32 bytes' });
-    return new SessionSecret(new Uint8Array(bytes));
-  }
-
-  /** A copy, for the cache of sessions to resume. The receiver erases it. */
-  export(): Uint8Array {
-    return new Uint8Array(this.bytes);
+    return new SessionSecret(cprfKey(bytes));
   }
 
   /** ss[i] = CPRF(ss[i-1], CONST_NEXTK, K_LEN) */
   next(): SessionSecret {
-    return new SessionSecret(this.key.derive(CONST_NEXTK, NOTHING, SECRET_LENGTH));
+    return new SessionSecret(this.derived(CONST_NEXTK, NOTHING));
+  }
+
+  /** The same as bytes, for the cache of sessions to resume. The receiver erases it. */
+  exportNext(): Uint8Array {
+    const next = new Uint8Array(SECRET_LENGTH);
+    this.key.derive(CONST_NEXTK, NOTHING, next, SECRET_LENGTH);
+    return next;
   }
 
   /** resume[i] = CPRF(ss[i], CONST_RESUME, 18): A's half of 9 bytes, then B's, by original role (RFC 8548 §3.5). */
   resumptionId(): { readonly halfA: Uint8Array; readonly halfB: Uint8Array } {
-    const id = this.key.derive(CONST_RESUME, NOTHING, 2 * RESUME_HALF_LENGTH);
-    return { halfA: id.slice(0, RESUME_HALF_LENGTH), halfB: id.slice(RESUME_HALF_LENGTH) };
+    this.key.derive(CONST_RESUME, NOTHING, scratch, 2 * RESUME_HALF_LENGTH);
+    return {
+      halfA: scratch.slice(0, RESUME_HALF_LENGTH),
+      halfB: scratch.slice(RESUME_HALF_LENGTH, 2 * RESUME_HALF_LENGTH),
+    };
   }
 
   /** session_id[i] = TEP-byte | CPRF(ss[i], CONST_SESSID | sn[i], K_LEN). `tepByte` as B sent it, v bit included. */
   sessionId(tepByte: number, sn: Uint8Array): Uint8Array {
+    this.key.derive(CONST_SESSID, sn, scratch, SECRET_LENGTH);
     const id = new Uint8Array(1 + SECRET_LENGTH);
     id[0] = tepByte;
-    id.set(this.key.derive(CONST_SESSID, sn, SECRET_LENGTH), 1);
+    id.set(scratch, 1);
     return id;
   }
 
   /** mk[0] = CPRF(ss[i], CONST_REKEY | sn[i], K_LEN). sn is empty for a fresh session, else nonce_a | nonce_b. */
   masterKey(sn: Uint8Array): MasterKey {
-    return new MasterKey(this.key.derive(CONST_REKEY, sn, SECRET_LENGTH));
+    return new MasterKey(this.derived(CONST_REKEY, sn));
   }
 }
 
@@ -136,18 +143,18 @@ export class MasterKey extends Secret {
   declare readonly stage: 'mk';
 
   /** Not for callers: {@link SessionSecret.masterKey}. */
-  constructor(bytes: Uint8Array, key?: CprfKey) {
-    super(bytes, key);
+  constructor(key: CprfKey) {
+    super(key);
   }
 
   /** mk[j] = CPRF(mk[j-1], CONST_REKEY, K_LEN); no sn here. */
   next(): MasterKey {
-    return new MasterKey(this.key.derive(CONST_REKEY, NOTHING, SECRET_LENGTH));
+    return new MasterKey(this.derived(CONST_REKEY, NOTHING));
   }
 
   /** The same master key for the other direction, to be erased independently. */
   clone(): MasterKey {
-    return new MasterKey(new Uint8Array(this.bytes), this.key.clone());
+    return new MasterKey(this.key.clone());
   }
 
   /**
@@ -156,39 +163,43 @@ export class MasterKey extends Secret {
    */
   trafficKey(direction: Direction, cipher: AeadId): TrafficKey {
     const { keyLength, nonceLength } = AEADS[cipher];
-    const bytes = this.key.derive(KEY[direction], NOTHING, keyLength + nonceLength);
-    const trafficKey = new TrafficKey(bytes.slice(0, keyLength), bytes.slice(keyLength), cipher);
-    bytes.fill(0);
-    return trafficKey;
+    this.key.derive(KEY[direction], NOTHING, keyAndNonce, keyLength + nonceLength);
+    const key = keyAndNonce.slice(0, keyLength);
+    const nr = keyAndNonce.slice(keyLength, keyLength + nonceLength);
+    keyAndNonce.fill(0);
+    return new TrafficKey(key, nr, cipher);
   }
 }
 
 /** k_ab[j] or k_ba[j]: the AEAD key, then NR (RFC 8548 §3.6). */
-export class TrafficKey extends Secret {
-  declare readonly stage: 'k';
+export class TrafficKey {
   readonly cipher: AeadId;
+  readonly #key: Uint8Array;
   readonly #nr: Uint8Array;
+  #erased = false;
 
   /** Not for callers: {@link MasterKey.trafficKey}. */
   constructor(key: Uint8Array, nr: Uint8Array, cipher: AeadId) {
-    super(key);
+    this.#key = key;
     this.#nr = nr;
     this.cipher = cipher;
   }
 
-  override erase(): void {
-    super.erase();
+  erase(): void {
+    this.#key.fill(0);
     this.#nr.fill(0);
+    this.#erased = true;
   }
 
-  /** NR, which every nonce is made of. Erased with this. */
+  /** NR, which every nonce is made of. Erased with this. @throws ERR_TCPCRYPT_CLOSED once erased */
   get nr(): Uint8Array {
-    this.check();
+    if (this.#erased) throw erased();
     return this.#nr;
   }
 
-  /** K, ready for use. Erased with this, or before. */
+  /** K, ready for use. Erased with this, or before. @throws ERR_TCPCRYPT_CLOSED once erased */
   aead(factory: AeadFactory): AeadKey {
-    return factory(AEADS[this.cipher].name, this.bytes);
+    if (this.#erased) throw erased();
+    return factory(AEADS[this.cipher].name, this.#key);
   }
 }

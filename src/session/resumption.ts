@@ -75,11 +75,9 @@ export function followingResumable({
   secret,
 }: ResumableSession): ResumableSession {
   const stage = SessionSecret.restore(secret);
-  const next = stage.next();
-  const following = { tep, cipher, originalRole, index: index + 1, secret: next.export() };
+  const next = stage.exportNext();
   stage.erase();
-  next.erase();
-  return following;
+  return { tep, cipher, originalRole, index: index + 1, secret: next };
 }
 
 export const eraseResumable = (session: ResumableSession): void => {

@@ -322,9 +322,8 @@ export class Session {
     this.#sessionId = secret.sessionId(tepByte, sn);
     const masterKey = secret.masterKey(sn);
     if (keepResumable) {
-      const next = secret.next();
-      this.#resumable = { tep: this.tep, cipher, originalRole, index: index + 1, secret: next.export() };
-      next.erase();
+      const next = secret.exportNext();
+      this.#resumable = { tep: this.tep, cipher, originalRole, index: index + 1, secret: next };
     }
     secret.erase(); // TC-25
 

@@ -73,11 +73,12 @@ test('sessions.json: from ECDH to traffic keys, all generations, fresh and resum
         es.every((byte) => byte === 0),
         'ES is erased',
       );
-      assert.equal(toHex(secret.export()), row.prk);
+      // PRK itself is not readable; the vector's must lead to the same place.
+      assert.equal(toHex(secret.exportNext()), toHex(cprf(fromHex(row.prk), [Uint8Array.of(1)], 32)));
       checkConnection(secret, row, row.fresh, row.tep);
       assert.equal(row.ss.length, row.resumed.length + 1);
-      row.ss.forEach((ss, i) => {
-        assert.equal(toHex(secret.export()), ss);
+      row.ss.forEach((_, i) => {
+        if (i + 1 < row.ss.length) assert.equal(toHex(secret.exportNext()), row.ss[i + 1]);
         const { halfA, halfB } = secret.resumptionId();
         assert.equal(toHex(halfA) + toHex(halfB), row.resume[i]);
         const resumed = row.resumed[i - 1];
