@@ -8,6 +8,7 @@ import type { ErrorCode } from '../errors.js';
 import type { PolicyAction } from '../kernel/policy-rules.js';
 import type { Channel } from '../socket/channel.js';
 import { type ConnectionDescription, describe } from '../socket/describe.js';
+import { type Endpoint, endpointText } from './endpoint.js';
 import { ReasonCounter } from './reason-counter.js';
 import type { Ending } from './relay.js';
 import { Shedding } from './shedding.js';
@@ -98,7 +99,7 @@ export class ConnectionLog {
   traffic(direction: Direction): Traffic {
     const sum = { ...this.#past[direction] };
     for (const entry of this.#open.values()) {
-      if (entry.facts.direction !== direction) continue;
+      if (entry.direction !== direction) continue;
       sum.received += entry.channel?.dataReceived ?? 0;
       sum.sent += entry.channel?.dataSent ?? 0;
     }
@@ -123,30 +124,28 @@ export class ConnectionLog {
     this.#logger.debug(facts, message);
   }
 
-  /** @param local,remote "address:port" as the application, or the local server, sees them */
-  open(direction: Direction, local: string, remote: string): ConnectionEntry {
+  /** @param local,remote as the application, or the local server, sees them */
+  open(direction: Direction, local: Endpoint, remote: Endpoint): ConnectionEntry {
     this.#lastId += this.#step;
-    const entry = new ConnectionEntry(this, this.#logger, {
-      connection: this.#lastId,
-      direction,
-      local,
-      remote,
-    });
+    const entry = new ConnectionEntry(this, this.#logger, this.#lastId, direction, local, remote);
     this.#open.set(this.#lastId, entry);
     return entry;
   }
 
   /** The policy, or a wish of the application, is against it: the connection would be plain. */
-  refused(direction: Direction, local: string, remote: string, plainReason: ErrorCode): void {
+  refused(direction: Direction, local: Endpoint, remote: Endpoint, plainReason: ErrorCode): void {
     this.count(direction === 'outbound' ? 'outboundRefused' : 'inboundPrivateRefused');
-    const facts = { event: 'refused', direction, local, remote, plainReason };
-    this.#logger.info(facts, `${direction} connection is refused`);
+    const ends = { local: endpointText(local), remote: endpointText(remote) };
+    this.#logger.info(
+      { event: 'refused', direction, ...ends, plainReason },
+      `${direction} connection is refused`,
+    );
   }
 
   /** @internal {@link ConnectionEntry.end} calls it. */
-  forget({ facts, channel }: ConnectionEntry): void {
-    this.#open.delete(facts.connection);
-    const past = this.#past[facts.direction];
+  forget({ id, direction, channel }: ConnectionEntry): void {
+    this.#open.delete(id);
+    const past = this.#past[direction];
     past.received += channel?.dataReceived ?? 0;
     past.sent += channel?.dataSent ?? 0;
   }
@@ -155,6 +154,7 @@ export class ConnectionLog {
 export interface ConnectionFacts {
   readonly connection: number;
   readonly direction: Direction;
+  /** "address:port" */
   readonly local: string;
   readonly remote: string;
 }
@@ -166,17 +166,26 @@ export class ConnectionEntry {
   isReady = false;
   /** The action of the policy. */
   policy: PolicyAction = 'private-or-clear';
-  /** Inbound: the peer that the local server's socket has in the kernel's own lists, as "address:port". */
-  standIn: string | undefined;
+  /** Inbound: the peer that the local server's socket has in the kernel's own lists. */
+  standIn: Endpoint | undefined;
 
   constructor(
     readonly log: ConnectionLog,
     readonly logger: Logger,
-    readonly facts: ConnectionFacts,
+    /** The number of the connection. */
+    readonly id: number,
+    readonly direction: Direction,
+    readonly local: Endpoint,
+    readonly remote: Endpoint,
   ) {}
 
+  get facts(): ConnectionFacts {
+    const { id: connection, direction, local, remote } = this;
+    return { connection, direction, local: endpointText(local), remote: endpointText(remote) };
+  }
+
   ready(channel: Channel): void {
-    const { direction } = this.facts;
+    const { direction } = this;
     const event = channel.encrypted ? 'secure' : 'plain';
     this.channel = channel;
     this.isReady = true;
@@ -188,7 +197,7 @@ export class ConnectionEntry {
   }
 
   end(channel: Channel, ending: Ending): void {
-    const { direction } = this.facts;
+    const { direction } = this;
     this.channel = channel;
     this.log.forget(this);
     if (ending.how === 'error') {

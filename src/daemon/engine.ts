@@ -166,7 +166,7 @@ export class Engine implements Workforce {
     const found: ConnectionStatus[] = [];
     for (const entry of this.log.connections) {
       if (found.length === count) break;
-      if (entry.facts.connection > after) found.push(connectionStatus(entry));
+      if (entry.id > after) found.push(connectionStatus(entry));
     }
     return found;
   }

@@ -7,6 +7,7 @@ import * as libc from '../kernel/libc.js';
 import { MARK } from '../kernel/packet-marks.js';
 import { findOption, type Segment } from '../kernel/segment.js';
 import { sockaddr } from '../kernel/sockaddr.js';
+import { NO_LINGER } from '../socket/transport.js';
 
 /** TCP options, by kind: RFC 2385, RFC 5925, RFC 8684 §3. */
 const MD5_SIGNATURE = 19;
@@ -40,6 +41,9 @@ export const isPrivileged = (port: number): boolean => port < FIRST_UNPRIVILEGED
 export function prepareFarSocket(fd: number, syn: Segment): void {
   const four = syn.family === 'ipv4';
   libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET);
+  // As the relay wants it.
+  libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, NO_LINGER);
+  libc.setsockopt(fd, libc.IPPROTO_TCP, libc.TCP_NODELAY, 1);
   // The application's own keep-alive ends at the daemon, so somebody has to notice that the far host is gone.
   libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_KEEPALIVE, 1);
   const trafficClass = syn.trafficClass & ~ECN_BITS;

@@ -14,24 +14,23 @@
 import type { Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
-import { type EnoOutcome, enoOutcome } from '../kernel/eno-socket.js';
+import { type EnoOutcome, enoStateBytes, outcomeOf } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
-import { MARK } from '../kernel/packet-marks.js';
-import { netnsCookie, type TruePeers } from '../kernel/true-peer.js';
+import type { TruePeers } from '../kernel/true-peer.js';
 import type { Wishes } from '../kernel/wishes.js';
 import type { Encryption } from '../socket/options.js';
 import { passiveEnoOffer } from '../socket/passive-offer.js';
-import { descriptorOf, reset, transportOf } from '../socket/transport.js';
+import { descriptorOf, reset } from '../socket/transport.js';
 import type { Capacity } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
-import { type Endpoint, endpointText, familyOf } from './endpoint.js';
+import type { Endpoint } from './endpoint.js';
 import { heedListener } from './heed.js';
 import type { HostAuthentication } from './host-authentication.js';
 import { Publisher } from './publisher.js';
 import { Relay } from './relay.js';
 import type { Limit } from './shedding.js';
-import { StandInPorts } from './stand-in-ports.js';
-import { TransparentListener, transparentSocket } from './transparent.js';
+import { type StandIn, StandIns } from './stand-in.js';
+import { TransparentListener } from './transparent.js';
 
 /** Tuned by us: so many stand-in ports are tried for one connection. */
 const CONNECT_TRIES = 8;
@@ -52,9 +51,13 @@ export interface InboundOptions {
 /** A connection on its way to the local server. */
 interface Incoming {
   readonly entry: ConnectionEntry;
-  readonly publisher: Publisher;
   readonly client: Endpoint;
   readonly server: Endpoint;
+  /** What the application may know of the negotiation, see {@link Publisher}. */
+  readonly state: Buffer | undefined;
+  readonly aware: boolean;
+  /** The connection to the server. */
+  standIn?: StandIn;
 }
 
 export class Inbound {
@@ -65,8 +68,10 @@ export class Inbound {
   readonly #relays = new Set<Relay>();
   /** Those of them whose key exchange goes on, the oldest first. */
   readonly #handshakes = new Set<Relay>();
-  readonly #ports = new StandInPorts();
-  readonly #netns = netnsCookie();
+  readonly #standIns: StandIns;
+  readonly #publisher: Publisher;
+  /** What holds where the policy does not say `private`. */
+  readonly #usual: Encryption;
 
   private constructor(
     options: InboundOptions,
@@ -74,6 +79,9 @@ export class Inbound {
     privateListener: TransparentListener,
   ) {
     this.#options = options;
+    this.#standIns = new StandIns(options.truePeers);
+    this.#publisher = new Publisher(options.carried, options.log);
+    this.#usual = { ...options.encryption, auth: options.hosts.offered };
     this.#listener = listener;
     options.capacity.watch(() => this.#relays.size);
     this.#privateListener = privateListener;
@@ -113,7 +121,7 @@ export class Inbound {
 
   /** Ports that are taken in the name of clients. */
   get standIns(): number {
-    return this.#ports.taken;
+    return this.#standIns.taken;
   }
 
   /** Stops taking connections; those that are relayed go on. */
@@ -130,45 +138,49 @@ export class Inbound {
       localAddress === undefined ||
       localPort === undefined ||
       // Somebody found our port: connecting on would come back here.
-      [this.port, this.privatePort].includes(localPort)
+      localPort === this.port ||
+      localPort === this.privatePort
     ) {
       this.#refuse(far);
       return;
     }
-    const { log, carried, capacity } = this.#options;
+    const { log, capacity, wishes } = this.#options;
     if (this.#shed(far)) return;
     const client = { address: remoteAddress, port: remotePort };
     const server = { address: localAddress, port: localPort };
     const fd = descriptorOf(far);
+    let state: Buffer | undefined;
     let outcome: EnoOutcome;
     try {
-      outcome = enoOutcome(fd);
+      state = enoStateBytes(fd);
+      outcome = outcomeOf(state);
     } catch {
       // The kernel part was exchanged or taken out in the middle of this handshake.
       this.#refuse(far);
       return;
     }
-    const settings = this.#encryption(isPrivate, client, server);
-    const encryption = heedListener(settings, this.#options.wishes.ofListener(server.address, server.port));
+    const settings = isPrivate ? this.#private(client, server) : this.#usual;
+    const encryption = heedListener(settings, wishes.ofListener(server.address, server.port));
     if (encryption.mode === 'required' && outcome.result === 'plain') {
-      log.refused('inbound', endpointText(server), endpointText(client), outcome.reason);
+      log.refused('inbound', server, client, outcome.reason);
       far.on('error', () => {});
       reset(far);
       return;
     }
-    const publisher = new Publisher(carried, log, fd, encryption.auth !== undefined);
-    const entry = log.open('inbound', endpointText(server), endpointText(client));
+    const entry = log.open('inbound', server, client);
+    const about: Incoming = { entry, client, server, state, aware: encryption.auth !== undefined };
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
         this.#handshakes.delete(ready);
         entry.ready(ready.channel);
-        this.#connectOn(ready, { entry, publisher, client, server }, CONNECT_TRIES);
+        this.#connectOn(ready, about, CONNECT_TRIES);
       },
       onEnd: (ended, ending) => {
         this.#handshakes.delete(ended);
         this.#relays.delete(ended);
         entry.end(ended.channel, ending);
       },
+      onLocalClosed: () => about.standIn?.closed(),
     });
     entry.channel = relay.channel;
     if (encryption.mode === 'required') entry.policy = 'private';
@@ -178,9 +190,8 @@ export class Inbound {
     if (capacity.exhausted !== undefined) this.#pause(capacity.exhausted);
   }
 
-  #encryption(isPrivate: boolean, client: Endpoint, { port }: Endpoint): Encryption {
+  #private(client: Endpoint, { port }: Endpoint): Encryption {
     const { encryption, hosts } = this.#options;
-    if (!isPrivate) return { ...encryption, auth: hosts.offered };
     const auth = hosts.of('inbound', { remote: client.address, port, localPort: port });
     return { ...encryption, mode: 'required', auth };
   }
@@ -221,62 +232,31 @@ export class Inbound {
 
   /** Connects to the real server in the client's name. */
   #connectOn(relay: Relay, about: Incoming, tries: number): void {
-    const { entry, publisher, client, server } = about;
-    let local: TcpSocket;
+    const { entry, client, server, state, aware } = about;
+    let standIn: StandIn;
     try {
-      const standIn = this.#standIn(client);
-      local = standIn.local;
-      // Before it connects: whoever accepts the connection may ask at once.
-      const tuple = { local: server, remote: { address: client.address, port: standIn.port } };
-      const published = publisher.publish(tuple, 'passive');
-      published.ready(relay.channel);
-      local.once('close', () => published.end());
+      standIn = this.#standIns.open(client);
     } catch (error) {
       relay.abort(error as Error);
       return;
     }
-    const refused = (error: NodeJS.ErrnoException): void => {
-      if (error.code === 'EADDRNOTAVAIL' && tries > 1) {
+    about.standIn = standIn;
+    const standInEnd = { address: client.address, port: standIn.port };
+    const tuple = { local: server, remote: standInEnd };
+    // Before it connects: whoever accepts the connection may ask at once.
+    const published = this.#publisher.publish({ tuple, opener: 'passive', state, aware }, relay.channel);
+    standIn.onClose = () => published.end();
+    standIn.connect(server, (result) => {
+      if (typeof result !== 'number') {
+        entry.standIn = standInEnd;
+        relay.join(result);
+      } else if (result === -libc.EADDRNOTAVAIL && tries > 1) {
         // An earlier connection from this port to this server is in TIME_WAIT.
         this.#connectOn(relay, about, tries - 1);
-        return;
+      } else {
+        this.#options.log.count('inboundRefused');
+        relay.abort();
       }
-      this.#options.log.count('inboundRefused');
-      relay.abort();
-    };
-    local.once('error', refused);
-    local.once('connect', () => {
-      local.off('error', refused);
-      entry.standIn = endpointText({ address: client.address, port: local.localPort ?? 0 });
-      relay.join(local);
     });
-    local.connect({ host: server.address, port: server.port });
-  }
-
-  /** A socket that is bound to a port in the client's name, and that names the client's own port to the server. */
-  #standIn(client: Endpoint): { readonly local: TcpSocket; readonly port: number } {
-    const { truePeers } = this.#options;
-    const fd = transparentSocket(familyOf(client.address));
-    let port: number;
-    try {
-      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_MARK, MARK.DAEMON_SOCKET | MARK.LOCAL_DELIVERY);
-      libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
-      port = this.#ports.take(fd, client.address);
-    } catch (error) {
-      libc.close(fd);
-      throw error;
-    }
-    const local = transportOf(fd);
-    local.once('close', () => {
-      this.#ports.release(client.address, port);
-      truePeers.delete(this.#netns, client.address, port);
-    });
-    try {
-      truePeers.set(this.#netns, client.address, port, client.address, client.port);
-    } catch (error) {
-      local.destroy();
-      throw error;
-    }
-    return { local, port };
   }
 }

@@ -23,6 +23,7 @@ import { NfQueue } from '../kernel/nfqueue.js';
 import { MARK } from '../kernel/packet-marks.js';
 import type { Segment } from '../kernel/segment.js';
 import type { Wishes } from '../kernel/wishes.js';
+import { withoutStreams } from '../socket/bare-socket.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { reset } from '../socket/transport.js';
@@ -69,6 +70,7 @@ export class Outbound {
   readonly #options: OutboundOptions;
   /** What is asked for under `private`: the option stays on every SYN. */
   readonly #private: Encryption;
+  readonly #publisher: Publisher;
   readonly #queue: NfQueue;
   readonly #listener: TransparentListener;
   readonly #expected = new ExpectedConnections((expected) => this.#gone(expected));
@@ -77,6 +79,7 @@ export class Outbound {
 
   private constructor(options: OutboundOptions, listener: TransparentListener) {
     this.#options = options;
+    this.#publisher = new Publisher(options.carried, options.log);
     this.#private = { ...options.encryption, mode: 'required', synTries: MAX_SYN_TRIES };
     this.#listener = listener;
     this.#lessons = new Lessons(options.memory, options.knownPlain, (to) => this.#expected.hasTowards(to));
@@ -254,12 +257,12 @@ export class Outbound {
 
   /** The far host answered: the application may come. */
   #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
-    const { carried, log } = this.#options;
-    const { tuple, from, to, encryption } = expected;
+    const { log } = this.#options;
+    const { tuple, encryption } = expected;
     if (far.outcome.result === 'plain')
       this.#learn(expected, far.outcome.reason === 'ERR_TCPCRYPT_ENO_GIVEN_UP' ? 'drops-option' : 'plain');
     if (encryption.mode === 'required' && far.outcome.result === 'plain') {
-      log.refused('outbound', from, to, far.outcome.reason);
+      log.refused('outbound', tuple.local, tuple.remote, far.outcome.reason);
       const attempt = far.opened?.attempt;
       if (attempt !== undefined) encryption.resumption.cache.settle(attempt, 'lost');
       this.#refuse(far.transport);
@@ -267,14 +270,17 @@ export class Outbound {
       this.#accept(id, mark, MARK.REFUSE);
       return;
     }
-    const entry = log.open('outbound', from, to);
-    const published = new Publisher(carried, log, far.fd, encryption.auth !== undefined).publish(
+    const entry = log.open('outbound', tuple.local, tuple.remote);
+    const published = this.#publisher.publish({
       tuple,
-      'active',
-    );
+      opener: 'active',
+      state: this.#publisher.stateOf(far.fd),
+      aware: encryption.auth !== undefined,
+    });
     // Now the application may see its connection; while it does, the relay is made ready for it.
     this.#release(expected, id, mark);
-    const relay = new Relay(far, encryption, this.#observer(expected, entry, published));
+    const dialled = { ...far, transport: withoutStreams(far.transport) };
+    const relay = new Relay(dialled, encryption, this.#observer(expected, entry, published));
     entry.channel = relay.channel;
     if (encryption.mode === 'required') entry.policy = 'private';
     this.#relays.add(relay);

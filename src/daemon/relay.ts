@@ -9,12 +9,13 @@
  */
 import type { Socket as TcpSocket } from 'node:net';
 import { bytesNotSent } from '../kernel/libc.js';
+import { BareSocket, own, type TcpOwner } from '../socket/bare-socket.js';
 import { Channel, type ChannelHandlers } from '../socket/channel.js';
 import type { Dialled } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { receive } from '../socket/receive.js';
 import { sendLent } from '../socket/send.js';
-import { descriptorOf, errorAtEnd, reset, resetUnlessEnded } from '../socket/transport.js';
+import { descriptorOf, errorAtEnd, lingerOnceEnded, reset } from '../socket/transport.js';
 
 /** Tuned by us: milliseconds that a reset waits for a peer which does not read, and between two looks. */
 const RESET_PATIENCE = 2_000;
@@ -30,11 +31,13 @@ export type Ending =
 export interface RelayObserver {
   /** The far side can carry data: encrypted, or plain. */
   onReady(relay: Relay): void;
-  /** Once, last: both sides are closed, or about to be reset. */
+  /** Once: both sides are closed, or about to be reset. */
   onEnd(relay: Relay, ending: Ending): void;
+  /** The local side, where it was {@link Relay.join}ed, is closed. */
+  onLocalClosed?(): void;
 }
 
-export class Relay {
+export class Relay implements TcpOwner {
   readonly channel: Channel;
   readonly #observer: RelayObserver;
   #local: TcpSocket | undefined;
@@ -48,11 +51,13 @@ export class Relay {
   #early: Uint8Array[] = [];
   #earlyEnd = false;
 
-  /** Starts with the far side alone; what it sends waits, mostly in its socket, until {@link join}. */
+  /**
+   * Starts with the far side alone; what it sends waits, mostly in its socket, until {@link join}.
+   * Of both sides' sockets TCP_NODELAY is set, and NO_LINGER.
+   */
   constructor(far: Dialled, encryption: Encryption, observer: RelayObserver) {
     this.#observer = observer;
-    far.transport.setNoDelay(true);
-    resetUnlessEnded(far.transport);
+    lingerOnceEnded(far.transport);
     const handlers: ChannelHandlers = {
       onReady: () => this.#becomeReady(),
       onData: (data) => {
@@ -84,24 +89,32 @@ export class Relay {
   /** Brings the local side in; from now on bytes flow. */
   join(local: TcpSocket): void {
     this.#local = local;
-    local.on('error', () => {}); // 'close' follows
+    own(local, this);
     if (this.#over) {
       reset(local);
       return;
     }
-    local.setNoDelay(true);
-    resetUnlessEnded(local);
-    local.on('end', () => this.#handleLocalEnd(local));
-    local.on('close', () => this.#handleLocalClosed(local));
-    local.on('drain', () => this.channel.resume());
-    const take = (lent: Uint8Array): void => {
-      if (!this.channel.writeLent(lent)) local.pause();
-    };
-    const listens = receive(local, take);
-    local.pause();
-    if (!listens) local.on('data', take);
+    lingerOnceEnded(local);
+    if (!(local instanceof BareSocket)) {
+      const listens = receive(local, (lent) => this.handleData(lent));
+      local.pause();
+      if (!listens) local.on('data', (chunk) => this.handleData(chunk));
+    }
     if (this.#ready) this.#flow(local);
   }
+
+  /** @internal Of the local side, as are the others. */
+  handleData(lent: Uint8Array): void {
+    if (!this.channel.writeLent(lent)) this.#local?.pause();
+  }
+
+  /** @internal */
+  handleDrain(): void {
+    this.channel.resume();
+  }
+
+  /** @internal */
+  handleError(): void {} // handleClosed follows
 
   /** Resets both sides at once. */
   abort(error?: Error): void {
@@ -112,10 +125,11 @@ export class Relay {
 
   #becomeReady(): void {
     this.#ready = true;
-    // Whatever came along with the end of the key exchange must wait for somebody who takes it.
-    if (this.#local === undefined) this.channel.pause();
+    const joined = this.#local;
     this.#observer.onReady(this);
-    if (this.#local !== undefined) this.#flow(this.#local);
+    if (joined !== undefined) this.#flow(joined);
+    // Whatever came along with the end of the key exchange must wait for somebody who takes it.
+    else if (this.#local === undefined) this.channel.pause();
   }
 
   #flow(local: TcpSocket): void {
@@ -126,14 +140,21 @@ export class Relay {
     if (!local.writableNeedDrain) this.channel.resume();
   }
 
-  #handleLocalEnd(local: TcpSocket): void {
+  /** @internal */
+  handleEnd(): void {
+    const local = this.#local;
+    if (local === undefined) return;
     if (errorAtEnd(local) !== undefined) this.#localFailed(local);
     else if (this.#ready) this.channel.end();
     else this.#localEnded = true;
   }
 
-  #handleLocalClosed(local: TcpSocket): void {
+  /** @internal */
+  handleClosed(): void {
+    const local = this.#local;
+    if (local === undefined) return;
     this.#localClosed = true;
+    this.#observer.onLocalClosed?.();
     if (!(local.readableEnded && local.writableFinished)) this.#localFailed(local);
     else if (this.#farClosed) this.#finish({ how: 'end' });
   }

@@ -4,6 +4,7 @@ import { TcpcryptError } from '../errors.js';
 import { type EnoOffer, openEnoSocket, refuseSynData } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
+import { onConnection } from '../socket/accept.js';
 import { NO_LINGER, reset } from '../socket/transport.js';
 
 /** So many connections may wait to be accepted; the kernel has a limit of its own (net.core.somaxconn). */
@@ -82,12 +83,11 @@ export class TransparentListener {
 
   async #listen(): Promise<void> {
     for (const family of familiesOf(this.#options.ipv6)) {
-      const server = await listen(family, this.port, this.#options);
+      const server = await listen(family, this.port, this.#options, (socket) => this.#handler(socket));
       if (this.#closed) {
         server.close();
         return;
       }
-      server.on('connection', (socket) => this.#handler(socket));
       // Out of descriptors: what waits is accepted later.
       server.on('error', () => {});
       this.#servers.push(server);
@@ -130,6 +130,7 @@ function boundSocket(family: 4 | 6, port: number, offer?: EnoOffer): number {
     libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_REUSEADDR, 1);
     // What is accepted inherits it: if the process has no descriptor for it, it is reset, and not ended in order.
     libc.setsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, NO_LINGER);
+    libc.setsockopt(fd, libc.IPPROTO_TCP, libc.TCP_NODELAY, 1); // inherited as well
     if (family === 6) libc.setsockopt(fd, libc.SOL_IPV6, libc.IPV6_V6ONLY, 1);
     libc.bind(fd, sockaddr(family === 4 ? '127.0.0.1' : '::1', port));
     return fd;
@@ -158,9 +159,15 @@ export function transparentSocket(family: 4 | 6, offer?: EnoOffer): number {
   }
 }
 
-async function listen(family: 4 | 6, port: number, options: TransparentOptions): Promise<Server> {
+async function listen(
+  family: 4 | 6,
+  port: number,
+  options: TransparentOptions,
+  accept: (socket: TcpSocket) => void,
+): Promise<Server> {
   const fd = boundSocket(family, port, options.offer);
-  const server = createServer({ allowHalfOpen: true, noDelay: true });
+  const server = createServer({ allowHalfOpen: true });
+  onConnection(server, accept);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ fd, backlog: BACKLOG }, resolve);

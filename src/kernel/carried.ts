@@ -3,14 +3,14 @@
  * out, on their own sockets (bpf/eno_carried.h). Root only.
  *
  *     entry = carried.publish(tuple, 'active', state) before the application can see its connection
- *     entry.secure(sessionId, cipher)                 once the key exchange is over
+ *     entry.secure({ sessionId, cipher })             once the key exchange is over
  *     entry.close()                                   when the connection has ended
  */
 import { type MapSource, openDaemonMap } from './daemon-maps.js';
 import { TCP_ENO_SESSID_MAX, TCP_ENO_STATE_SIZE } from './eno-socket.js';
-import { deleteElement, keysOf, lookupElement, takeElement, updateElement } from './libbpf.js';
+import { deleteElement, keysOf, lookupElement, lookupInto, takeInto, updateElement } from './libbpf.js';
 import { close } from './libc.js';
-import { addressBytes, addressText } from './sockaddr.js';
+import { addressText, writeAddress } from './sockaddr.js';
 import { netnsCookie } from './true-peer.js';
 
 /** `struct eno_tuple` and `struct eno_carried` (bpf/eno_state.h). */
@@ -27,6 +27,8 @@ const OPENER = { active: 1, passive: 2 } as const;
 const FLUSH_INTERVAL = 250;
 /** The only key of an array. */
 const FIRST = Buffer.alloc(4);
+/** What the call in progress finds. */
+const found = Buffer.alloc(VALUE_SIZE);
 
 export interface TupleEnd {
   /** A literal address. */
@@ -38,6 +40,13 @@ export interface TupleEnd {
 export interface Tuple {
   readonly local: TupleEnd;
   readonly remote: TupleEnd;
+}
+
+/** What the key exchange came to. */
+export interface Secured {
+  readonly sessionId: Uint8Array;
+  /** AEAD identifier. */
+  readonly cipher: number;
 }
 
 /** What an application can ask about one carried connection. */
@@ -69,18 +78,19 @@ export class CarriedConnections {
   /**
    * From now on the application's socket tells what the negotiation came to, and that the key exchange goes on.
    * @param opener what the application's socket is: connected by it, or to be accepted
-   * @param state  of the daemon's own socket, connected to the far host: see enoStateBytes()
+   * @param state   of the daemon's own socket, connected to the far host: see enoStateBytes()
+   * @param secured where the key exchange is over already, see {@link CarriedEntry.secure}
    */
-  publish(tuple: Tuple, opener: 'active' | 'passive', state: Uint8Array): CarriedEntry {
-    const value = Buffer.alloc(VALUE_SIZE);
+  publish(tuple: Tuple, opener: 'active' | 'passive', state: Uint8Array, secured?: Secured): CarriedEntry {
+    const value = Buffer.allocUnsafe(VALUE_SIZE).fill(0); // from Node's pool, as alloc() is not
     value.writeBigUInt64LE(process.hrtime.bigint());
     value.writeUInt32LE(OPENER[opener], 8);
     value.set(state.subarray(0, TCP_ENO_STATE_SIZE), STATE);
     value.writeUInt8(0, SESSION_ID_LENGTH);
-    const key = tupleKey(this.#netns, tuple);
-    const entry = new CarriedEntry(this.#map, key, value, () => this.#disown(entry));
-    updateElement(this.#map, key, value);
-    this.#owners.set(entry.name, entry);
+    const entry = new CarriedEntry(this.#map, tupleKey(this.#netns, tuple), value, this.#owners);
+    if (secured === undefined) entry.put();
+    else entry.secure(secured);
+    entry.own();
     return entry;
   }
 
@@ -129,10 +139,6 @@ export class CarriedConnections {
   #countFlushes(): bigint {
     return lookupElement(this.#flushes, FIRST, 8)?.readBigUInt64LE() ?? 0n;
   }
-
-  #disown(entry: CarriedEntry): boolean {
-    return this.#owners.get(entry.name) === entry && this.#owners.delete(entry.name);
-  }
 }
 
 export class CarriedEntry {
@@ -141,42 +147,50 @@ export class CarriedEntry {
   readonly #map: number;
   readonly #key: Buffer;
   readonly #value: Buffer;
-  readonly #disown: () => boolean;
+  readonly #name: string;
+  readonly #owners: Map<string, CarriedEntry>;
   #flushed = false;
 
   /** @internal {@link CarriedConnections.publish} makes these. */
-  constructor(map: number, key: Buffer, value: Buffer, disown: () => boolean) {
+  constructor(map: number, key: Buffer, value: Buffer, owners: Map<string, CarriedEntry>) {
     this.#map = map;
     this.#key = key;
     this.#value = value;
-    this.#disown = disown;
+    this.#name = key.toString('latin1');
+    this.#owners = owners;
   }
 
   /** @internal */
-  get name(): string {
-    return this.#key.toString('latin1');
+  put(): void {
+    updateElement(this.#map, this.#key, this.#value);
   }
 
-  /** The key exchange is over. @param cipher AEAD identifier */
-  secure(sessionId: Uint8Array, cipher: number): void {
+  /** @internal The tuple is this connection's from now on. */
+  own(): void {
+    this.#owners.set(this.#name, this);
+  }
+
+  /** The key exchange is over. */
+  secure({ sessionId, cipher }: Secured): void {
     this.#value.writeUInt16LE(cipher, CIPHER);
     this.#value.set(sessionId.subarray(0, TCP_ENO_SESSID_MAX), SESSION_ID);
     this.#value.writeUInt8(sessionId.length, SESSION_ID_LENGTH);
-    updateElement(this.#map, this.#key, this.#value);
+    this.put();
   }
 
   /** @internal */
   takeFlush(): boolean {
-    return this.#wantsFlush(lookupElement(this.#map, this.#key, VALUE_SIZE));
+    return lookupInto(this.#map, this.#key, found) && this.#wantsFlush(found);
   }
 
   /** Forgets the connection; a socket that was told its session ID keeps it. Calling it again does no harm. */
   close(): void {
-    if (this.#disown() && this.#wantsFlush(takeElement(this.#map, this.#key, VALUE_SIZE))) this.flush?.();
+    const isOurs = this.#owners.get(this.#name) === this && this.#owners.delete(this.#name);
+    if (isOurs && takeInto(this.#map, this.#key, found) && this.#wantsFlush(found)) this.flush?.();
   }
 
-  #wantsFlush(value: Buffer | undefined): boolean {
-    if (this.#flushed || value?.readUInt8(FLUSH) !== 1) return false;
+  #wantsFlush(value: Buffer): boolean {
+    if (this.#flushed || value[FLUSH] !== 1) return false;
     this.#flushed = true;
     return true;
   }
@@ -193,12 +207,13 @@ function facts(value: Buffer): CarriedFacts {
 
 /** `struct eno_tuple`. */
 export function tupleKey(netns: bigint, { local, remote }: Tuple): Buffer {
-  const key = Buffer.alloc(KEY_SIZE);
+  const key = Buffer.allocUnsafe(KEY_SIZE);
   key.writeBigUInt64LE(netns);
-  addressBytes(local.address).copy(key, 8);
-  addressBytes(remote.address).copy(key, 24);
+  writeAddress(local.address, key, 8);
+  writeAddress(remote.address, key, 24);
   key.writeUInt16BE(local.port, 40);
   key.writeUInt16BE(remote.port, 42);
+  key.fill(0, 44);
   return key;
 }
 

@@ -202,7 +202,11 @@ export function enoState(fd: number): EnoState | undefined {
  * had agreed with the peer is not known.
  */
 export function enoOutcome(fd: number): EnoOutcome {
-  const bytes = enoStateBytes(fd);
+  return outcomeOf(enoStateBytes(fd));
+}
+
+/** The same where {@link enoStateBytes} has been asked already. */
+export function outcomeOf(bytes: Buffer | undefined): EnoOutcome {
   if (bytes === undefined) {
     const reason = kernelPartPresent() ? 'ERR_TCPCRYPT_ENO_ABSENT' : 'ERR_TCPCRYPT_KERNEL_ABSENT';
     return { result: 'plain', reason };

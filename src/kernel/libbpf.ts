@@ -324,10 +324,15 @@ export function updateElement(mapFd: number, key: Uint8Array, value: Uint8Array)
 
 export function lookupElement(mapFd: number, key: Uint8Array, valueSize: number): Buffer | undefined {
   const value = Buffer.alloc(valueSize);
+  return lookupInto(mapFd, key, value) ? value : undefined;
+}
+
+/** As {@link lookupElement}, into memory of the caller's; false when there is no such element. */
+export function lookupInto(mapFd: number, key: Uint8Array, value: Uint8Array): boolean {
   const result = lib().elementLookup(mapFd, key, value);
-  if (result === -ENOENT) return undefined;
+  if (result === -ENOENT) return false;
   check('bpf_map_lookup_elem', result);
-  return value;
+  return true;
 }
 
 export function deleteElement(mapFd: number, key: Uint8Array): void {
@@ -335,13 +340,12 @@ export function deleteElement(mapFd: number, key: Uint8Array): void {
   if (result !== -ENOENT) check('bpf_map_delete_elem', result);
 }
 
-/** Looks up and deletes at one stroke. */
-export function takeElement(mapFd: number, key: Uint8Array, valueSize: number): Buffer | undefined {
-  const value = Buffer.alloc(valueSize);
+/** Looks up, into memory of the caller's, and deletes at one stroke; false when there was no such element. */
+export function takeInto(mapFd: number, key: Uint8Array, value: Uint8Array): boolean {
   const result = lib().elementTake(mapFd, key, value);
-  if (result === -ENOENT) return undefined;
+  if (result === -ENOENT) return false;
   check('bpf_map_lookup_and_delete_elem', result);
-  return value;
+  return true;
 }
 
 /** All keys of a map. Where others change it at the same time, some may be missed; none comes for ever. */

@@ -50,6 +50,7 @@ export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_TCLASS = 67;
 export const IPV6_TRANSPARENT = 75;
 export const IPV6_V6ONLY = 26;
+export const TCP_NODELAY = 1;
 export const TCP_FASTOPEN = 23;
 export const TCP_FASTOPEN_CONNECT = 30;
 
@@ -71,6 +72,8 @@ export const ENOBUFS = 105;
 export const EISCONN = 106;
 export const ENOTCONN = 107;
 export const ECONNREFUSED = 111;
+export const EALREADY = 114;
+export const EINPROGRESS = 115;
 
 /** The C library is already part of the running process, glibc or musl. */
 const libc = koffi.load(null);

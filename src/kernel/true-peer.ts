@@ -15,7 +15,7 @@ import {
   SOL_SOCKET,
   socket,
 } from './libc.js';
-import { addressBytes, addressText, type SocketAddress } from './sockaddr.js';
+import { addressText, type SocketAddress, writeAddress } from './sockaddr.js';
 
 /** `struct eno_peer_key` and `struct eno_peer` (bpf/eno_state.h). */
 const KEY_SIZE = 32;
@@ -23,6 +23,9 @@ const VALUE_SIZE = 24;
 
 export class TruePeers {
   readonly #map: number;
+  /** Of the call in progress: the kernel has copied them when it returns. */
+  readonly #key = Buffer.alloc(KEY_SIZE);
+  readonly #value = Buffer.alloc(VALUE_SIZE);
 
   /** @throws ERR_TCPCRYPT_KERNEL_ABSENT */
   constructor(maps: MapSource) {
@@ -34,35 +37,37 @@ export class TruePeers {
    * the connection, as the server sees it) is told `realHost`:`realPort` instead.
    */
   set(netnsCookie: bigint, localHost: string, localPort: number, realHost: string, realPort: number): void {
-    const value = Buffer.alloc(VALUE_SIZE);
-    addressBytes(realHost).copy(value);
-    value.writeUInt16BE(realPort, 16);
-    updateElement(this.#map, peerKey(netnsCookie, localHost, localPort), value);
+    writeAddress(realHost, this.#value, 0);
+    this.#value.writeUInt16BE(realPort, 16);
+    updateElement(this.#map, this.#keyOf(netnsCookie, localHost, localPort), this.#value);
   }
 
   /** What was {@link set}. */
   get(netnsCookie: bigint, localHost: string, localPort: number): SocketAddress | undefined {
-    const value = lookupElement(this.#map, peerKey(netnsCookie, localHost, localPort), VALUE_SIZE);
+    const value = lookupElement(this.#map, this.#keyOf(netnsCookie, localHost, localPort), VALUE_SIZE);
     return value && { address: addressText(value.subarray(0, 16)), port: value.readUInt16BE(16) };
   }
 
   /** Forgets it again; no error when it is not there. */
   delete(netnsCookie: bigint, localHost: string, localPort: number): void {
-    deleteElement(this.#map, peerKey(netnsCookie, localHost, localPort));
+    deleteElement(this.#map, this.#keyOf(netnsCookie, localHost, localPort));
   }
 
   close(): void {
     close(this.#map);
   }
+
+  #keyOf(netnsCookie: bigint, host: string, port: number): Buffer {
+    writePeerKey(this.#key, netnsCookie, host, port);
+    return this.#key;
+  }
 }
 
-/** `struct eno_peer_key`. */
-function peerKey(netnsCookie: bigint, host: string, port: number): Buffer {
-  const key = Buffer.alloc(KEY_SIZE);
+/** `struct eno_peer_key`, 32 bytes. */
+export function writePeerKey(key: Buffer, netnsCookie: bigint, host: string, port: number): void {
   key.writeBigUInt64LE(netnsCookie);
-  addressBytes(host).copy(key, 8);
+  writeAddress(host, key, 8);
   key.writeUInt16BE(port, 24);
-  return key;
 }
 
 /** The number of the network namespace that this process is in: socket(7), SO_NETNS_COOKIE. */

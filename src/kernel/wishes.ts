@@ -5,10 +5,9 @@
 import type { Tuple } from './carried.js';
 import { tupleKey } from './carried.js';
 import { type MapSource, openDaemonMap } from './daemon-maps.js';
-import { deleteElement, lookupElement, updateElement } from './libbpf.js';
+import { deleteElement, lookupElement, lookupInto, updateElement } from './libbpf.js';
 import { close } from './libc.js';
-import { addressBytes } from './sockaddr.js';
-import { netnsCookie } from './true-peer.js';
+import { netnsCookie, writePeerKey } from './true-peer.js';
 
 /**
  * `struct eno_tuple`, `struct eno_peer_key`, `struct eno_settings` and, in it, `struct eno_wish`; `struct
@@ -26,6 +25,10 @@ const MAX_TEPS = 8;
 const MAX_CIPHERS = 4;
 const GLOBAL_B = 1;
 const GLOBAL_A = 2;
+
+/** Where a listener may be bound that an address leads to, undefined for that address itself. */
+const ANY_OF_4 = [undefined, '0.0.0.0', '::'];
+const ANY_OF_6 = [undefined, '::'];
 
 export interface Wish {
   /** TCP_ENO_ENABLED; undefined: as the system says. */
@@ -52,6 +55,9 @@ export class Wishes {
   readonly #listeners: number;
   readonly #defaults: number;
   readonly #netns = netnsCookie();
+  /** Of the call in progress. */
+  readonly #portKey = Buffer.alloc(PORT_KEY_SIZE);
+  readonly #settings = Buffer.alloc(SETTINGS_SIZE);
 
   /** @throws ERR_TCPCRYPT_KERNEL_ABSENT */
   constructor(maps: MapSource) {
@@ -68,10 +74,12 @@ export class Wishes {
 
   /** Of the server that listens there: on this address, or on any. */
   ofListener(address: string, port: number): Wish | undefined {
-    const anyOf4 = address.includes(':') ? [] : ['0.0.0.0'];
-    for (const bound of [address, ...anyOf4, '::']) {
-      const value = lookupElement(this.#listeners, portKey(this.#netns, bound, port), SETTINGS_SIZE);
-      if (value !== undefined) return wish(value.subarray(WISH_IN_SETTINGS, WISH_IN_SETTINGS + WISH_SIZE));
+    const key = this.#portKey;
+    const settings = this.#settings;
+    for (const bound of address.includes(':') ? ANY_OF_6 : ANY_OF_4) {
+      writePeerKey(key, this.#netns, bound ?? address, port);
+      if (lookupInto(this.#listeners, key, settings))
+        return wish(settings.subarray(WISH_IN_SETTINGS, WISH_IN_SETTINGS + WISH_SIZE));
     }
     return undefined;
   }
@@ -129,13 +137,4 @@ function identifiers(value: Buffer, offset: number, length: number): number[] | 
   const found: number[] = [];
   for (let i = 0; i < length; i += 2) found.unshift(value.readUInt16BE(offset + i));
   return found;
-}
-
-/** `struct eno_peer_key`. */
-function portKey(netns: bigint, address: string, port: number): Buffer {
-  const key = Buffer.alloc(PORT_KEY_SIZE);
-  key.writeBigUInt64LE(netns);
-  addressBytes(address).copy(key, 8);
-  key.writeUInt16BE(port, 24);
-  return key;
 }

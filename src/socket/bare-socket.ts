@@ -31,6 +31,7 @@ export interface TcpOwner {
 
 /** What we use of Node's handle of a TCP connection. */
 export interface TcpHandle {
+  open?(fd: number): number;
   reading: boolean;
   onread: unknown;
   readonly fd: number;
@@ -67,6 +68,8 @@ const Streamless = withoutConstructor as unknown as new () => TcpSocket & Intern
 /** Of net.Socket there is what is overridden here, timeouts, addresses, TCP's options, ref() and unref(); not more. */
 export class BareSocket extends Streamless {
   owner: TcpOwner | undefined;
+  /** Before the descriptor is closed because both directions have ended. */
+  onOver: (() => void) | undefined;
   override destroyed = false;
   override readonly readableLength = 0;
   override readableEnded = false;
@@ -199,7 +202,9 @@ export class BareSocket extends Streamless {
   }
 
   #closeIfOver(): void {
-    if (this.readableEnded && this.writableFinished) this.destroy();
+    if (!this.readableEnded || !this.writableFinished || this.destroyed) return;
+    this.onOver?.();
+    this.destroy();
   }
 }
 
@@ -264,14 +269,18 @@ function probe(): Words | undefined {
   return { owner, onread, room };
 }
 
+/** Whether {@link bareSocket} makes connections here. */
+export const knowsHandles = (): boolean => wordsOfNode() !== undefined;
+
 /** The connection of a handle that nobody owns; undefined where this Node has other words. */
-export function bareSocket(handle: TcpHandle, server: Counting): BareSocket | undefined {
+export function bareSocket(handle: TcpHandle, server: Counting | null): BareSocket | undefined {
   const known = wordsOfNode();
   return known && new BareSocket(handle, known, server);
 }
 
 /** The connection without its streams; `transport`, from which nothing was read, is not to be used any more. */
 export function withoutStreams(transport: TcpSocket): TcpSocket {
+  if (transport instanceof BareSocket) return transport;
   const known = wordsOfNode();
   const inside = transport as unknown as Internals;
   const { _handle: handle, _server: server } = inside;

@@ -38,17 +38,20 @@ export function reset(transport: TcpSocket): void {
 }
 
 /**
- * From now on the connection ends with RST unless both directions have ended in order: also when this process is
- * killed, as the kernel would otherwise send FIN, and a truncated stream would look complete. Linux only.
+ * For a connection with {@link NO_LINGER}: it ends with RST unless both directions have ended in order; also when this
+ * process is killed, as the kernel would otherwise send FIN, and a truncated stream would look complete. Linux only.
  */
-export function resetUnlessEnded(transport: TcpSocket): void {
-  const linger = (value: Uint8Array): void => {
+export function lingerOnceEnded(transport: TcpSocket): void {
+  const linger = (): void => {
     const fd = descriptorOf(transport);
-    if (fd >= 0) libc.trySetsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, value);
+    if (fd >= 0) libc.trySetsockopt(fd, libc.SOL_SOCKET, libc.SO_LINGER, LINGER_AS_USUAL);
   };
-  linger(NO_LINGER);
+  if (transport instanceof BareSocket) {
+    transport.onOver = linger;
+    return;
+  }
   const ended = (): void => {
-    if (transport.readableEnded && transport.writableFinished) linger(LINGER_AS_USUAL);
+    if (transport.readableEnded && transport.writableFinished) linger();
   };
   transport.on('end', ended);
   transport.on('finish', ended);

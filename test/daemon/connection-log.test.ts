@@ -7,6 +7,8 @@ import type { Channel } from '#src/socket/channel.js';
 const secure = { encrypted: true, resumed: false, dataReceived: 3, dataSent: 5 } as Channel;
 const plain = { encrypted: false, plainReason: 'ERR_TCPCRYPT_ENO_ABSENT', dataReceived: 0 } as Channel;
 
+const end = (address: string, port: number) => ({ address, port });
+
 function logAt(level: string): { log: ConnectionLog; events: () => string[] } {
   const lines: string[] = [];
   const logger = pino({ level }, { write: (line: string) => void lines.push(line) });
@@ -19,15 +21,15 @@ function logAt(level: string): { log: ConnectionLog; events: () => string[] } {
 }
 
 function history(log: ConnectionLog): void {
-  const good = log.open('inbound', '10.0.0.1:80', '10.0.0.2:1234');
+  const good = log.open('inbound', end('10.0.0.1', 80), end('10.0.0.2', 1234));
   good.ready(secure);
   good.end(secure, { how: 'end' });
-  log.open('outbound', '10.0.0.1:80', '10.0.0.2:1234').ready(plain);
-  const failing = log.open('inbound', '10.0.0.1:80', '10.0.0.2:1235');
+  log.open('outbound', end('10.0.0.1', 80), end('10.0.0.2', 1234)).ready(plain);
+  const failing = log.open('inbound', end('10.0.0.1', 80), end('10.0.0.2', 1235));
   failing.ready(secure);
   const error = Object.assign(new Error('truncated'), { code: 'ERR_TCPCRYPT_STREAM_TRUNCATED' });
   failing.end(secure, { how: 'error', error });
-  log.refused('inbound', '10.0.0.1:80', '10.0.0.2:1236', 'ERR_TCPCRYPT_ENO_ABSENT');
+  log.refused('inbound', end('10.0.0.1', 80), end('10.0.0.2', 1236), 'ERR_TCPCRYPT_ENO_ABSENT');
 }
 
 test('as usual, lines tell of connections that stay plain, fail, or are refused', () => {

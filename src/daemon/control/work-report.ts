@@ -1,6 +1,7 @@
 /** What one process that relays has to tell: figures, and its connections. Plain data, as it may come from a worker. */
 import { readdirSync } from 'node:fs';
 import type { ConnectionEntry, ConnectionLog, Traffic } from '../connection-log.js';
+import { endpointText } from '../endpoint.js';
 import type { ConnectionStatus, Status } from './protocol.js';
 
 export interface WorkReport {
@@ -110,7 +111,7 @@ function added(a: object, b: object): Record<string, number> {
 function census(connections: Iterable<ConnectionEntry>): Status['connections'] {
   const count = { outbound: 0, inbound: 0, encrypted: 0, plain: 0, handshake: 0 };
   for (const entry of connections) {
-    count[entry.facts.direction]++;
+    count[entry.direction]++;
     count[stateOf(entry) === 'secure' ? 'encrypted' : stateOf(entry) === 'plain' ? 'plain' : 'handshake']++;
   }
   return count;
@@ -129,7 +130,7 @@ export function connectionStatus(entry: ConnectionEntry): ConnectionStatus {
   } = entry.description() ?? { encrypted: false };
   return {
     ...facts,
-    ...(standIn === undefined ? {} : { kernelRemote: standIn }),
+    ...(standIn === undefined ? {} : { kernelRemote: endpointText(standIn) }),
     state: stateOf(entry),
     policy,
     ...description,
