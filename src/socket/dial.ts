@@ -4,6 +4,7 @@ import { TcpcryptError } from '../errors.js';
 import { type EnoOffer, type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
 import { close } from '../kernel/libc.js';
 import { activeOffer, type ResumptionAttempt, resumptionOffer } from '../session/index.js';
+import { connectBare, givenUp, learnToConnect } from './bare-connect.js';
 import type { Encryption } from './options.js';
 import { peerOfAddress, peerOfDestination } from './session-cache.js';
 import { reset, transportOf } from './transport.js';
@@ -64,14 +65,9 @@ export function dial(
     close(fd);
     throw error;
   }
-  const transport = transportOf(fd);
   const finish = (error: Error | undefined): void => {
-    transport.off('error', finish);
-    transport.off('close', closed);
-    transport.off('connect', connected);
     if (error !== undefined) {
       lost();
-      transport.on('error', () => {});
       done(error);
       return;
     }
@@ -89,16 +85,36 @@ export function dial(
     }
     done(undefined, { transport, fd, outcome, opened });
   };
-  const connected = (): void => finish(undefined);
-  const closed = (): void => finish(new Error('the connection attempt was given up'));
+  const bare = target.localPort === undefined ? connectBare(fd, target, finish) : undefined;
+  const transport = bare ?? connectByNode(fd, target, finish);
+  return transport;
+}
+
+/** The readable twin of {@link connectBare}. */
+function connectByNode(
+  fd: number,
+  { host, port, localAddress, localPort }: DialTarget,
+  connected: (error: Error | undefined) => void,
+): TcpSocket {
+  const transport = transportOf(fd);
+  const finish = (error: Error | undefined): void => {
+    transport.off('error', finish);
+    transport.off('close', closed);
+    transport.off('connect', established);
+    if (error !== undefined) transport.on('error', () => {});
+    connected(error);
+  };
+  const established = (): void => finish(undefined);
+  const closed = (): void => finish(givenUp());
   transport.on('error', finish);
   transport.on('close', closed);
-  transport.on('connect', connected);
+  transport.on('connect', established);
+  learnToConnect(transport);
   transport.connect({
-    host: target.host,
-    port: target.port,
-    ...(target.localAddress === undefined ? {} : { localAddress: target.localAddress }),
-    ...(target.localPort === undefined ? {} : { localPort: target.localPort }),
+    host,
+    port,
+    ...(localAddress === undefined ? {} : { localAddress }),
+    ...(localPort === undefined ? {} : { localPort }),
   });
   return transport;
 }
