@@ -10,7 +10,8 @@
 import type { Socket as TcpSocket } from 'node:net';
 import { bytesNotSent } from '../kernel/libc.js';
 import { BareSocket, own, type TcpOwner } from '../socket/bare-socket.js';
-import { Channel, type ChannelHandlers } from '../socket/channel.js';
+import { Channel } from '../socket/channel.js';
+import type { ChannelHandlers } from '../socket/channel-handlers.js';
 import type { Dialled } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { receive } from '../socket/receive.js';

@@ -11,7 +11,8 @@ import {
 } from '../auth/authenticate.js';
 import type { Peer } from '../auth/mechanism.js';
 import { TcpcryptError } from '../errors.js';
-import type { Channel, ChannelHandlers } from './channel.js';
+import type { Channel } from './channel.js';
+import type { ChannelHandlers } from './channel-handlers.js';
 
 export class AuthenticationGate implements ChannelHandlers {
   readonly #channel: Channel;

@@ -13,53 +13,28 @@ import type { Socket as TcpSocket } from 'node:net';
 import type { Peer } from '../auth/mechanism.js';
 import { ERRORS, type ErrorCode, TcpcryptError } from '../errors.js';
 import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
-import {
-  type AeadId,
-  INIT1_MAGIC,
-  type Negotiated,
-  negotiatedFromTranscript,
-  type Plain,
-  type ResumptionAttempt,
-  type ResumptionChain,
-  recycle,
-  resumptionProposal,
-  Session,
-  type TepId,
-} from '../session/index.js';
+import { type Negotiated, type Plain, recycle, type Session } from '../session/index.js';
 import { AuthenticationGate } from './authentication-gate.js';
 import { BareSocket, own, type TcpOwner } from './bare-socket.js';
+import type { ChannelHandlers } from './channel-handlers.js';
 import type { Opened } from './dial.js';
+import { EncryptionFacts } from './encryption-facts.js';
 import { beginLoan, endLoan, lentRoom } from './lent-room.js';
-import type { Encryption, RekeyOptions, Resumption } from './options.js';
+import type { Encryption, RekeyOptions } from './options.js';
 import { receive } from './receive.js';
 import { RekeyClock } from './rekey-clock.js';
+import { Resuming } from './resuming.js';
 import { send, sendLent, type Written } from './send.js';
-import { peerOfAddress } from './session-cache.js';
+import { startSession } from './start-session.js';
+import { peerEncrypts } from './stripped-option.js';
 import { errorAtEnd, reset } from './transport.js';
 
-/** What of {@link Channel} its owner hears of. */
-export interface ChannelHandlers {
-  /** Nothing can be written yet. */
-  onSecure?(): void;
-  /** Memory for `length` bytes of what onData gives. Without it those are lent: they change when onData returns. */
-  readonly room?: (length: number) => Uint8Array;
-  onReady(): void;
-  onData(data: Uint8Array): void;
-  onEnd(): void;
-  onDrain(): void;
-  /** The connection is gone; `error` unless both directions ended in order. */
-  onClose(error: Error | undefined): void;
-}
-
-export class Channel implements TcpOwner {
+export class Channel extends EncryptionFacts implements TcpOwner {
   readonly #transport: TcpSocket;
   readonly #handlers: ChannelHandlers;
   /** What stands between us and our owner until the peer is authenticated. */
   readonly #gate: AuthenticationGate | undefined;
   readonly #room: ChannelHandlers['room'];
-  /** undefined: the connection is plain TCP. */
-  readonly #session: Session | undefined;
-  readonly #plainReason: ErrorCode | undefined;
   readonly #fd: number;
   #deadline: NodeJS.Timeout | undefined;
   #ready = false;
@@ -73,11 +48,7 @@ export class Channel implements TcpOwner {
   #rekeyClock: RekeyClock | undefined;
   /** Frames with something in them. */
   #heard = 0;
-  readonly #resumption: Resumption;
-  /** Under which the session is kept. */
-  readonly #peer: string;
-  /** The cache's state that this connection used or produced. */
-  #chain: ResumptionChain | undefined;
+  readonly #resuming: Resuming;
 
   /**
    * @param transport an established connection, made with `allowHalfOpen`, that nobody reads from yet
@@ -92,10 +63,10 @@ export class Channel implements TcpOwner {
     handlers: ChannelHandlers,
     opened?: Opened,
   ) {
+    super();
     this.#transport = transport;
-    this.#resumption = encryption.resumption;
+    this.#resuming = new Resuming(encryption.resumption, opened);
     this.#rekey = encryption.rekey;
-    this.#peer = opened?.peer ?? peerOfAddress(transport.remoteAddress ?? '');
     // The gate keeps what comes until the peer is authenticated.
     this.#room = handlers.room ?? (encryption.auth && Buffer.allocUnsafe);
     if (encryption.auth !== undefined) this.#gate = new AuthenticationGate(this, handlers, encryption.auth);
@@ -103,18 +74,16 @@ export class Channel implements TcpOwner {
     this.#fd = fd;
     own(transport, this);
 
-    let attempt: ResumptionAttempt | undefined;
     let negotiated: Negotiated | Plain;
     try {
-      attempt = this.#attempt(outcome, opened);
-      negotiated = this.#negotiated(outcome, encryption, attempt);
+      negotiated = this.#resuming.negotiate(outcome, encryption.mandatoryAware);
     } catch (error) {
-      this.#plainReason = 'ERR_TCPCRYPT_ENO_NO_TEP';
+      this.plainReason = 'ERR_TCPCRYPT_ENO_NO_TEP';
       process.nextTick(() => this.#fail(error));
       return;
     }
     if (negotiated.result === 'plain') {
-      this.#plainReason = negotiated.reason;
+      this.plainReason = negotiated.reason;
       // A kernel that says "encrypt" and a transcript that says "plain" cannot both be right: never guess (ENO-36).
       const { reason } = negotiated;
       const refuse = encryption.mode === 'required' || outcome.result === 'encrypt';
@@ -122,18 +91,8 @@ export class Channel implements TcpOwner {
       else process.nextTick(() => (refuse ? this.abort(notEncrypted(reason)) : this.#becomeReady()));
       return;
     }
-    const session = new Session({
-      negotiated,
-      ciphers: encryption.ciphers,
-      keyPair: sharedKeyPair(encryption, negotiated),
-      rekeyAfterBytes: encryption.rekey.afterBytes,
-      resumption: negotiated.kind === 'resume' ? attempt?.session : undefined,
-      // The chain of a resumed session is in the cache already.
-      keepResumable: encryption.resumption.keep && negotiated.kind === 'fresh',
-      plaintextRoom: this.#room ?? lentRoom,
-    });
-    this.#session = session;
-    if (attempt !== undefined) this.#settle(attempt, negotiated.kind === 'resume' ? 'resumed' : 'refused');
+    const session = startSession(negotiated, encryption, this.#resuming, transport, this.#room ?? lentRoom);
+    this.session = session;
     // There are keys already: the owner may write before anything has come.
     if (negotiated.kind === 'resume') process.nextTick(() => this.#deliver(session, true));
     // The transport keeps the process alive if anything does.
@@ -142,36 +101,6 @@ export class Channel implements TcpOwner {
     if (negotiated.kind === 'fresh') this.#transmit();
   }
 
-  /** Whether bytes on the wire are encrypted; final from the beginning. */
-  get encrypted(): boolean {
-    return this.#session !== undefined;
-  }
-  /** Why the connection is plain TCP. */
-  get plainReason(): ErrorCode | undefined {
-    return this.#plainReason;
-  }
-  get role(): 'A' | 'B' | undefined {
-    return this.#session?.role;
-  }
-  get tep(): TepId | undefined {
-    return this.#session?.tep;
-  }
-  get cipher(): AeadId | undefined {
-    return this.#session?.cipher;
-  }
-  get resumed(): boolean {
-    return this.#session?.resumed ?? false;
-  }
-  /** 33 bytes (RFC 8548 §3.4), from onReady on. */
-  get sessionId(): Uint8Array | undefined {
-    return this.#session?.sessionId;
-  }
-  get transcript(): Uint8Array | undefined {
-    return this.#session?.transcript;
-  }
-  get peerAware(): boolean | undefined {
-    return this.#session?.peerAware;
-  }
   /** Who the peer is, from onReady on; undefined where it proved nothing. */
   get peer(): Peer | undefined {
     return this.#gate?.peer;
@@ -210,7 +139,7 @@ export class Channel implements TcpOwner {
       return true;
     }
     for (const piece of pieces) this.#dataSent += piece.length;
-    const session = this.#session;
+    const session = this.session;
     if (session === undefined) return send(this.#transport, pieces, undefined, written);
     for (const piece of pieces) session.write(piece);
     return this.#transmit(written);
@@ -218,7 +147,7 @@ export class Channel implements TcpOwner {
 
   /** As {@link write}, but `lent` is the caller's again on return. */
   writeLent(lent: Uint8Array): boolean {
-    if (this.#session !== undefined) return this.write(lent); // sealed at once, as there are keys
+    if (this.session !== undefined) return this.write(lent); // sealed at once, as there are keys
     if (this.#gone) return true;
     this.#dataSent += lent.length;
     return sendLent(this.#transport, lent);
@@ -226,28 +155,28 @@ export class Channel implements TcpOwner {
 
   /** Ends our direction: FINp, then TCP FIN. `finished` is called when FIN is on its way, or the connection gone. */
   end(finished?: Written): void {
-    if (this.#session === undefined) {
+    if (this.session === undefined) {
       this.#transport.end(finished);
     } else if (this.#gone) {
       if (finished !== undefined) process.nextTick(() => finished(this.#error ?? closed()));
     } else {
       this.#ended = finished;
-      this.#session.end();
+      this.session.end();
       this.#transmit();
     }
   }
 
   /** Starts a new key generation (RFC 8548 §3.8). */
   rekey(): void {
-    if (this.#session === undefined || this.#gone) return;
-    this.#session.rekey();
+    if (this.session === undefined || this.#gone) return;
+    this.session.rekey();
     this.#transmit();
   }
 
   /** Later connections cannot resume this one, nor what it has resumed (TC-29). */
   flushResumption(): void {
-    if (this.#chain !== undefined) this.#resumption.cache.forget(this.#chain);
-    this.#session?.takeResumable()?.secret.fill(0);
+    this.#resuming.forget();
+    this.session?.takeResumable()?.secret.fill(0);
   }
 
   pause(): void {
@@ -263,40 +192,10 @@ export class Channel implements TcpOwner {
     if (this.#aborted) return;
     this.#aborted = true;
     this.#error = error;
-    this.#session?.destroy();
+    this.session?.destroy();
     clearTimeout(this.#deadline);
     this.#rekeyClock?.stop();
     reset(this.#transport);
-  }
-
-  /** What the SYN proposed to resume; or what our kernel agreed to. */
-  #attempt(outcome: EnoOutcome, opened: Opened | undefined): ResumptionAttempt | undefined {
-    if (opened !== undefined) return opened.attempt;
-    return outcome.result === 'encrypt' ? this.#resumption.cache.answered(outcome.transcript) : undefined;
-  }
-
-  #negotiated(
-    outcome: EnoOutcome,
-    { mandatoryAware }: Encryption,
-    attempt: ResumptionAttempt | undefined,
-  ): Negotiated | Plain {
-    const negotiated =
-      outcome.result === 'encrypt'
-        ? negotiatedFromTranscript(outcome.transcript, outcome.role, {
-            mandatoryAware,
-            resumption: attempt && resumptionProposal(attempt.session),
-          })
-        : outcome;
-    if (attempt !== undefined && negotiated.result === 'plain') this.#settle(attempt, 'lost');
-    return negotiated;
-  }
-
-  #settle(attempt: ResumptionAttempt, result: 'resumed' | 'refused' | 'lost'): void {
-    const { cache, keep } = this.#resumption;
-    cache.settle(attempt, result);
-    if (result !== 'resumed') return;
-    this.#chain = attempt.chain;
-    if (!keep) cache.forget(attempt.chain);
   }
 
   #receive(): void {
@@ -310,10 +209,10 @@ export class Channel implements TcpOwner {
 
   /** @internal `chunk` is lent: it changes on return. */
   handleData(chunk: Uint8Array): void {
-    const session = this.#session;
+    const session = this.session;
     if (this.#aborted) return;
     if (session === undefined) {
-      if (this.#dataReceived === 0 && this.#peerEncrypts(chunk)) {
+      if (this.#dataReceived === 0 && peerEncrypts(this.plainReason, chunk)) {
         this.abort(new TcpcryptError('ERR_TCPCRYPT_ENO_ACK_STRIPPED'));
         return;
       }
@@ -350,20 +249,6 @@ export class Channel implements TcpOwner {
     return own ?? chunk;
   }
 
-  /**
-   * Without ENO on its first ACK segment we must go on in plaintext (RFC 8547 §4.6), but if the option was removed on
-   * the way, the peer does not know: what it sends is no application data. The same if the kernel part was unloaded
-   * after a handshake, before we asked for its outcome.
-   */
-  #peerEncrypts(firstChunk: Uint8Array): boolean {
-    return (
-      (this.#plainReason === 'ERR_TCPCRYPT_ENO_NO_ACK' ||
-        this.#plainReason === 'ERR_TCPCRYPT_KERNEL_ABSENT') &&
-      firstChunk.length >= 4 &&
-      Buffer.from(firstChunk.buffer, firstChunk.byteOffset, 4).readUInt32BE() === INIT1_MAGIC
-    );
-  }
-
   #deliver(session: Session, inOrder: boolean): void {
     for (let event = session.pollEvent(); event !== undefined; event = session.pollEvent()) {
       this.#heard += 1;
@@ -390,7 +275,7 @@ export class Channel implements TcpOwner {
   #becomeSecure(session: Session): void {
     clearTimeout(this.#deadline);
     const resumable = session.takeResumable();
-    if (resumable !== undefined) this.#chain = this.#resumption.cache.keep(this.#peer, resumable);
+    if (resumable !== undefined) this.#resuming.keep(resumable);
     try {
       if (session.sessionId !== undefined) publishSessionId(this.#fd, session.sessionId, session.cipher);
     } catch {
@@ -427,9 +312,9 @@ export class Channel implements TcpOwner {
   #becomeReady(): void {
     if (this.#transport.destroyed || this.#ready) return;
     this.#ready = true;
-    if (this.#session !== undefined) this.#handlers.onSecure?.();
+    if (this.session !== undefined) this.#handlers.onSecure?.();
     this.#handlers.onReady();
-    if (this.#session === undefined) this.#receive();
+    if (this.session === undefined) this.#receive();
   }
 
   /** @internal */
@@ -440,13 +325,13 @@ export class Channel implements TcpOwner {
       this.#fail(error);
       return;
     }
-    if (this.#session === undefined) {
+    if (this.session === undefined) {
       this.#endReceived = true;
       this.#handlers.onEnd();
       return;
     }
     try {
-      this.#session.handleEnd();
+      this.session.handleEnd();
     } catch (error) {
       this.#fail(error);
     }
@@ -454,12 +339,12 @@ export class Channel implements TcpOwner {
 
   /** Nothing can be sent any more. */
   get #gone(): boolean {
-    return this.#transport.destroyed || this.#session?.state === 'failed';
+    return this.#transport.destroyed || this.session?.state === 'failed';
   }
 
   /** Writes what the session has to send. */
   #transmit(written?: Written): boolean {
-    const session = this.#session;
+    const session = this.session;
     if (session === undefined || this.#gone) return true;
     let pieces: Uint8Array[];
     try {
@@ -492,8 +377,8 @@ export class Channel implements TcpOwner {
   handleClosed(): void {
     clearTimeout(this.#deadline);
     this.#rekeyClock?.stop();
-    this.#session?.destroy();
-    if (!this.#aborted && this.#session !== undefined && !this.#endReceived) {
+    this.session?.destroy();
+    if (!this.#aborted && this.session !== undefined && !this.#endReceived) {
       this.#error = new TcpcryptError('ERR_TCPCRYPT_STREAM_TRUNCATED');
     }
     this.#handlers.onClose(this.#error);
@@ -502,10 +387,6 @@ export class Channel implements TcpOwner {
 
 const tooLate = (channel: Channel): void =>
   channel.abort(new TcpcryptError('ERR_TCPCRYPT_HANDSHAKE_TIMEOUT'));
-
-/** Only host B's: every connection that host A opens has an {@link Encryption} of its own. */
-const sharedKeyPair = ({ keyPairs }: Encryption, { kind, role, tep }: Negotiated) =>
-  kind === 'fresh' && role === 'B' ? keyPairs?.take(tep) : undefined;
 
 const closed = (): TcpcryptError => new TcpcryptError('ERR_TCPCRYPT_CLOSED');
 

@@ -228,17 +228,19 @@ export class Server extends EventEmitter {
     if (keepAlive) transport.setKeepAlive(true, keepAliveInitialDelay);
     const socket = new Socket({ allowHalfOpen, ...(highWaterMark === undefined ? {} : { highWaterMark }) });
     const fd = descriptorOf(transport);
-    void transport.remoteAddress; // net.Socket remembers it, for who asks when the connection is gone
     let outcome: EnoOutcome;
     try {
       outcome = this.#withoutKernel ?? enoOutcome(fd);
     } catch (error) {
+      void transport.remoteAddress;
       transport.destroy();
       this.emit('clientError', error, socket);
       return;
     }
     this.#unready.add(socket);
     socket[attach]({ transport, fd, outcome }, this.#encryption, this.#accepting);
+    // It is remembered, for who hears of a 'clientError' and asks when the connection is gone. Nothing is wrong yet.
+    if (!socket.resumed) void transport.remoteAddress;
   }
 }
 

@@ -18,9 +18,11 @@ import type { Peer } from '../auth/mechanism.js';
 import type { ErrorCode } from '../errors.js';
 import { TcpcryptError } from '../errors.js';
 import type { AeadId, TepId } from '../session/index.js';
-import { Channel, type ChannelHandlers } from './channel.js';
+import { Channel } from './channel.js';
+import type { ChannelHandlers } from './channel-handlers.js';
 import type { Dialled } from './dial.js';
 import { check, type Encryption, PORTION } from './options.js';
+import { splitAt } from './portion.js';
 
 type Callback = (error?: Error | null) => void;
 
@@ -382,25 +384,3 @@ const OWN_MEMORY_FROM = 4096;
 
 const roomForData = (length: number): Buffer =>
   length < OWN_MEMORY_FROM ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length);
-
-/** The first `size` bytes of the chunks, and the others. Nothing is copied. */
-function splitAt(
-  chunks: readonly Uint8Array[],
-  size: number,
-): [first: readonly Uint8Array[], rest: readonly Uint8Array[]] {
-  let length = 0;
-  for (const chunk of chunks) length += chunk.length;
-  if (length <= size) return [chunks, []];
-  length = 0;
-  for (const [index, chunk] of chunks.entries()) {
-    if (length + chunk.length > size) {
-      const cut = size - length;
-      return [
-        [...chunks.slice(0, index), chunk.subarray(0, cut)],
-        [chunk.subarray(cut), ...chunks.slice(index + 1)],
-      ];
-    }
-    length += chunk.length;
-  }
-  return [chunks, []];
-}

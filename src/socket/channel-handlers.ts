@@ -1,0 +1,13 @@
+/** What the owner of a Channel hears of it; see there for the order. */
+export interface ChannelHandlers {
+  /** Nothing can be written yet. */
+  onSecure?(): void;
+  /** Memory for `length` bytes of what onData gives. Without it those are lent: they change when onData returns. */
+  readonly room?: (length: number) => Uint8Array;
+  onReady(): void;
+  onData(data: Uint8Array): void;
+  onEnd(): void;
+  onDrain(): void;
+  /** The connection is gone; `error` unless both directions ended in order. */
+  onClose(error: Error | undefined): void;
+}

@@ -1,0 +1,29 @@
+import type { Socket as TcpSocket } from 'node:net';
+import { type Negotiated, Session } from '../session/index.js';
+import type { ChannelHandlers } from './channel-handlers.js';
+import type { Encryption } from './options.js';
+import type { Resuming } from './resuming.js';
+
+/** The session of a connection whose negotiation succeeded; what it resumed is erased. */
+export function startSession(
+  negotiated: Negotiated,
+  { ciphers, keyPairs, rekey, resumption }: Encryption,
+  resuming: Resuming,
+  transport: TcpSocket,
+  plaintextRoom: ChannelHandlers['room'],
+): Session {
+  const { kind, role, tep } = negotiated;
+  const session = new Session({
+    negotiated,
+    ciphers,
+    // Only host B's: every connection that host A opens has an Encryption of its own.
+    keyPair: kind === 'fresh' && role === 'B' ? keyPairs?.take(tep) : undefined,
+    rekeyAfterBytes: rekey.afterBytes,
+    resumption: kind === 'resume' ? resuming.session : undefined,
+    // The chain of a resumed session is in the cache already.
+    keepResumable: resumption.keep && kind === 'fresh',
+    plaintextRoom,
+  });
+  resuming.settle(kind, transport);
+  return session;
+}
