@@ -48,7 +48,10 @@ export function connectBare(fd: number, target: ConnectTarget, connected: Connec
   if (classes === undefined) return undefined;
   const handle = new classes.Handle(CONNECTION);
   const bare = bareSocket(handle, null);
-  if (bare === undefined || handle.open(fd) !== 0) return undefined;
+  if (bare === undefined || handle.open(fd) !== 0) {
+    handle.close(() => {});
+    return undefined;
+  }
   bare.fd = fd;
   const attempt = new Attempt(bare, connected);
   const { host, port, family, localAddress } = target;
