@@ -12,6 +12,8 @@ export const MAX_HANDSHAKES = 1024;
 const FILES_PER_CONNECTION = 2;
 /** For listeners, control clients, tools that are run, and connections that wait to be closed. */
 const FILES_IN_RESERVE = 96;
+/** The process's limit of descriptors is asked for again after so long (ms). */
+const FILES_KNOWN = 100;
 /** Having been full, take connections again from here on: a part of the limit. */
 const RELIEF = 0.9;
 
@@ -32,6 +34,8 @@ export class Capacity {
   readonly maxHeld: number;
   readonly maxHandshakes: number;
   readonly #sources: (() => number)[] = [];
+  #files = 0;
+  #filesAsked = 0;
 
   constructor(limits: Limits = {}) {
     const { maxConnections, maxHeld, maxHandshakes } = withDefaults(limits);
@@ -62,10 +66,17 @@ export class Capacity {
     return this.load < RELIEF * Math.min(this.maxConnections, this.#fileLimit());
   }
 
-  /** Connections that the descriptors suffice for. Asked anew: the limit may be changed from outside, prlimit(2). */
+  /**
+   * Connections that the descriptors suffice for. Asked anew, though not for every connection: the limit may be changed from
+   * outside, prlimit(2).
+   */
   #fileLimit(): number {
-    const files = libc.openFilesLimit() - FILES_IN_RESERVE;
-    return Math.max(1, Math.floor(files / FILES_PER_CONNECTION));
+    const now = Date.now();
+    if (now < this.#filesAsked || now >= this.#filesAsked + FILES_KNOWN) {
+      this.#filesAsked = now;
+      this.#files = libc.openFilesLimit() - FILES_IN_RESERVE;
+    }
+    return Math.max(1, Math.floor(this.#files / FILES_PER_CONNECTION));
   }
 }
 

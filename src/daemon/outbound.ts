@@ -274,7 +274,7 @@ export class Outbound {
     const published = this.#publisher.publish({
       tuple,
       opener: 'active',
-      state: this.#publisher.stateOf(far.fd),
+      state: far.state,
       aware: encryption.auth !== undefined,
     });
     // Now the application may see its connection; while it does, the relay is made ready for it.

@@ -1,6 +1,5 @@
 /** Tells the kernel what an application may know of its connection; what goes wrong with that harms no connection. */
 import type { CarriedConnections, CarriedEntry, Secured, Tuple } from '../kernel/carried.js';
-import { enoStateBytes } from '../kernel/eno-socket.js';
 import type { Channel } from '../socket/channel.js';
 import type { ConnectionLog } from './connection-log.js';
 
@@ -23,11 +22,6 @@ export class Publisher {
   constructor(carried: CarriedConnections, log: ConnectionLog) {
     this.#carried = carried;
     this.#log = log;
-  }
-
-  /** @param far descriptor of the connection to the far host */
-  stateOf(far: number): Buffer | undefined {
-    return this.attempt(() => enoStateBytes(far));
   }
 
   /** @param channel when it can carry data already, see {@link Published.ready} */

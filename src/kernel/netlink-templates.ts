@@ -45,9 +45,9 @@ export class ForgetConnection {
   readonly #ipv4: Buffer;
   readonly #ipv6: Buffer;
 
-  constructor(sequence: number) {
-    this.#ipv4 = forgetConnectionMessage(nobody('ipv4'), sequence);
-    this.#ipv6 = forgetConnectionMessage(nobody('ipv6'), sequence);
+  constructor() {
+    this.#ipv4 = forgetConnectionMessage(nobody('ipv4'));
+    this.#ipv6 = forgetConnectionMessage(nobody('ipv6'));
   }
 
   /** What is remembered under the addresses and ports of `segment`. */

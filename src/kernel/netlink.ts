@@ -131,7 +131,6 @@ export function verdictBatchMessage(queue: number, verdict: number, lastId: numb
 /** Deletes what connection tracking remembers under the addresses and ports of `segment`. Answered only on failure. */
 export function forgetConnectionMessage(
   segment: Pick<Segment, 'family' | 'source' | 'sourcePort' | 'destination' | 'destinationPort'>,
-  sequence: number,
 ): Buffer {
   const v4 = segment.family === 'ipv4';
   const address = (host: string): Buffer => addressBytes(host).subarray(v4 ? 12 : 0);
@@ -146,7 +145,7 @@ export function forgetConnectionMessage(
       attribute(CTA_PROTO_DST_PORT, uint16(segment.destinationPort)),
     ]),
   ]);
-  return message(IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST, sequence, 0, [tuple], v4 ? AF_INET : AF_INET6);
+  return message(IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST, 0, 0, [tuple], v4 ? AF_INET : AF_INET6);
 }
 
 function message(

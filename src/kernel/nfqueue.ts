@@ -20,6 +20,7 @@ import {
   NETLINK_NETFILTER,
   NETLINK_NO_ENOBUFS,
   SO_MEMINFO,
+  SO_RCVBUF,
   SO_RCVBUFFORCE,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -91,9 +92,8 @@ const DATAGRAM_OVERHEAD = 1024;
 const ALL_IDS_AHEAD = 0x3fffffff;
 /** So many SYNs, and up to as many before them, are remembered, to tell one that is sent again. */
 const RECENT_SYNS = 2048;
-/** Sequence numbers of what we send; verdicts have 0. */
+/** The sequence number of what binds; all else that we send has 0. */
 const BIND = 1;
-const FORGET = 2;
 
 /** One queue, bound to this process. Works for IPv4 and IPv6 alike. */
 export class NfQueue {
@@ -103,7 +103,9 @@ export class NfQueue {
   readonly #watched: WatchedDatagrams;
   readonly #ended: Promise<void>;
   readonly #verdicts: Verdicts;
-  readonly #forget = new ForgetConnection(FORGET);
+  /** To connection tracking, which answers when there is nothing to forget: mostly. */
+  readonly #tracking: number;
+  readonly #forget = new ForgetConnection();
   /** By sequence number, which is random, and port. */
   #recent = new Set<number>();
   #lessRecent: ReadonlySet<number> = new Set();
@@ -140,6 +142,7 @@ export class NfQueue {
     let early: readonly NetlinkMessage[];
     try {
       early = this.#bind(netlink, { queue, copyBytes, maxHeld, whenFull });
+      this.#tracking = socketWithoutAnswers();
     } catch (error) {
       close(netlink);
       throw error;
@@ -149,6 +152,7 @@ export class NfQueue {
     );
     this.#ended = this.#watched.closed.then((error) => {
       this.#closing = true;
+      close(this.#tracking);
       process.off('exit', this.#onExit);
       const failure = this.#failure ?? error;
       if (failure !== undefined) options.onError(asError(failure, queue));
@@ -218,8 +222,6 @@ export class NfQueue {
 
   #handle(message: NetlinkMessage): void {
     if (message.kind === 'status') {
-      // What could not be forgotten: mostly there was nothing (ENOENT), else this kernel has no ctnetlink.
-      if (message.sequence === FORGET) return;
       // ENOENT: a verdict on a packet that is gone, e.g. because its interface went down.
       if (message.errno !== 0 && message.errno !== ENOENT) throw systemError('NFQUEUE', message.errno);
       return;
@@ -246,7 +248,7 @@ export class NfQueue {
       this.#lessRecent = this.#recent;
       this.#recent = new Set();
     }
-    this.#send(this.#forget.of(segment));
+    trySend(this.#tracking, this.#forget.of(segment)); // this kernel may have no ctnetlink
   }
 
   #beginClose(): void {
@@ -265,6 +267,14 @@ export class NfQueue {
     const sent = trySend(this.#watched.descriptor, message);
     if (sent < 0) throw systemError('send to netlink', -sent);
   }
+}
+
+/** What the kernel answers finds no room after the first ones, and is dropped, without a word. */
+function socketWithoutAnswers(): number {
+  const netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+  setsockopt(netlink, SOL_SOCKET, SO_RCVBUF, 0); // the least that there is
+  setsockopt(netlink, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+  return netlink;
 }
 
 const asError = (cause: unknown, queue: number): TcpcryptError =>

@@ -1,7 +1,13 @@
 /** One TCP connection attempt to one address, with the ENO option on its SYN. */
 import type { Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
-import { type EnoOffer, type EnoOutcome, enoOutcome, openEnoSocket } from '../kernel/eno-socket.js';
+import {
+  type EnoOffer,
+  type EnoOutcome,
+  enoStateBytes,
+  openEnoSocket,
+  outcomeOf,
+} from '../kernel/eno-socket.js';
 import { close } from '../kernel/libc.js';
 import { activeOffer, type ResumptionAttempt, resumptionOffer } from '../session/index.js';
 import { connectBare, givenUp, learnToConnect } from './bare-connect.js';
@@ -24,6 +30,8 @@ export interface Dialled {
   readonly transport: TcpSocket;
   readonly fd: number;
   readonly outcome: EnoOutcome;
+  /** `struct tcp_eno_state`, from which the outcome is read. */
+  readonly state?: Buffer | undefined;
   /** For a connection that this end opened. */
   readonly opened?: Opened;
 }
@@ -71,9 +79,11 @@ export function dial(
       done(error);
       return;
     }
+    let state: Buffer | undefined;
     let outcome: EnoOutcome;
     try {
-      outcome = enoOutcome(fd);
+      state = enoStateBytes(fd);
+      outcome = outcomeOf(state);
       // "tcpcrypt down" during the handshake: the peer may count on encryption, so plaintext is no way out (ENO-36).
       if (outcome.result === 'plain' && outcome.reason === 'ERR_TCPCRYPT_KERNEL_ABSENT')
         throw new TcpcryptError(outcome.reason);
@@ -83,7 +93,7 @@ export function dial(
       done(failure as Error);
       return;
     }
-    done(undefined, { transport, fd, outcome, opened });
+    done(undefined, { transport, fd, outcome, state, opened });
   };
   const bare = target.localPort === undefined ? connectBare(fd, target, finish) : undefined;
   const transport = bare ?? connectByNode(fd, target, finish);
@@ -125,19 +135,16 @@ function offerTo(
   { teps, ciphers, synTries, aware, roleB: b, mandatoryAware, resumption }: Encryption,
 ): { readonly offer: EnoOffer; readonly opened: Opened } {
   const peer = peerOfDestination(host, port);
-  const common = { synTries, mandatoryAware };
   const found = resumption.resume
     ? resumption.cache.open([peer, peerOfAddress(host)], { teps, ciphers })
     : undefined;
   if (found === undefined) {
     return {
-      offer: { ...common, contents: activeOffer(teps, { aware, b }) },
+      offer: { contents: activeOffer(teps, { aware, b }), synTries, mandatoryAware },
       opened: { peer, attempt: undefined },
     };
   }
   const { attempt, nonce } = found;
-  return {
-    offer: { ...common, ...resumptionOffer(attempt.session, nonce, teps, { aware, b }) },
-    opened: { peer, attempt },
-  };
+  const { contents, expect } = resumptionOffer(attempt.session, nonce, teps, { aware, b });
+  return { offer: { contents, expect, synTries, mandatoryAware }, opened: { peer, attempt } };
 }
