@@ -29,7 +29,7 @@ import { close } from '../kernel/libc.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { defaultPins, readPins } from '../kernel/pins.js';
 import { encryptsAnything, POLICY_TABLE } from '../kernel/policy-rules.js';
-import { run as runTool } from '../kernel/steering.js';
+import { run as runTool } from '../kernel/tools.js';
 import { fail } from './report.js';
 
 interface Flags {

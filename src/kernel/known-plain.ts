@@ -5,7 +5,7 @@
  */
 import { execFile } from 'node:child_process';
 import { KNOWN_PLAIN_SETS, POLICY_TABLE } from './policy-rules.js';
-import { toolEnvironment, toolError } from './steering.js';
+import { toolEnvironment, toolError } from './tools.js';
 
 /** Milliseconds between two runs of nft, and after one that failed. Tuned by us. */
 const INTERVAL = 100;

@@ -19,12 +19,10 @@
  * If the daemon dies, nothing hangs: no queue, and `--queue-bypass` lets SYNs pass; no transparent listener,
  * and `tproxy` lets them pass to the real server. What must not pass then is for the policy's table to refuse.
  */
-import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { TcpcryptError } from '../errors.js';
 import { ENO_KIND, has, hasNot, hex, IS_SYN, MARK, without } from './packet-marks.js';
 import {
-  KEEP,
   KNOWN_PLAIN_COUNTER,
   otherRules,
   POLICY_COUNTERS,
@@ -33,21 +31,19 @@ import {
   policyTable,
 } from './policy-rules.js';
 import { checkShareCount, type SharePattern, sharePattern } from './shares.js';
-
-/** The nft table and, as its comment, the iptables rule bear this name. */
-const NAME = 'tcpcrypt';
-/** The iptables table of the one rule, and its chain. */
-const QUEUE_TABLE = 'raw';
-const QUEUE_CHAIN = 'OUTPUT';
-/** Number of our routing table, after RFC 8547, and priority of the rule that leads to it: right after `local` (0). */
-const ROUTING_TABLE = 8547;
-const RULE_PRIORITY = 69;
-
-const FAMILIES = [
-  { name: 'ipv4', nft: 'ip', ip: '-4', iptables: 'iptables', loopback: '127.0.0.1' },
-  { name: 'ipv6', nft: 'ip6', ip: '-6', iptables: 'ip6tables', loopback: '[::1]' },
-] as const;
-type Family = (typeof FAMILIES)[number];
+import {
+  createdChain,
+  createdTable,
+  FAMILIES,
+  type Family,
+  LOCAL_ROUTE,
+  LOCAL_RULE,
+  NAME,
+  QUEUE_CHAIN,
+  QUEUE_TABLE,
+} from './steering-names.js';
+import { run } from './tools.js';
+import { type UninstallOptions, uninstallScript } from './uninstall-script.js';
 
 /** Where the connections with a part of all other hosts go: to one process of the daemon. */
 export interface Share {
@@ -174,81 +170,6 @@ export interface RuleCounts {
   readonly refused: Readonly<Record<(typeof POLICY_COUNTERS)[number], number>>;
   readonly knownPlain: number;
 }
-
-export interface UninstallOptions {
-  /** A policy that refuses connections stays in force, without a daemon. */
-  readonly butWhatRefuses?: boolean;
-}
-
-/**
- * A POSIX shell script that removes what {@link Steering.install} installed, and prints a line for each thing
- * that was there. For a Guard: it needs nothing but the tools, as all it has to know stands in the kernel.
- * It can be run at any time, any number of times, also when it was interrupted.
- *
- * iptables creates its nft table and chain when it needs them and leaves them, empty. Which of them were not
- * there before is remembered as an empty chain of our own table, named `created_…`; those are deleted again
- * if nobody else has put a rule there.
- */
-export function uninstallScript({ butWhatRefuses = false }: UninstallOptions = {}): string {
-  return `
-PATH=\${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
-set -f
-command -v nft >/dev/null || exit 0 # then nothing of ours was made
-nft list tables >/dev/null || exit # not permitted: do not take "cannot be seen" for "not there"
-status=0
-remove() { # remove WHAT COMMAND...
-  what=$1
-  shift
-  if "$@"; then echo "$what"; else status=1; return 1; fi
-}
-only_empty_chains() { # only_empty_chains table|chain FAMILY NAME...: it exists, and nobody has put anything there
-  content=$(nft list "$@" 2>/dev/null) &&
-    ! printf '%s\\n' "$content" | grep -Evq '^(table .*[{]|[[:space:]]chain (PREROUTING|OUTPUT) [{]|[[:space:]]*type .*; policy accept;|[[:space:]]*[}]|#.*|)$'
-}
-remove_queue_rule() { # remove_queue_rule IPTABLES NFT-FAMILY
-  command -v "$1" >/dev/null || return 0
-  while
-    rule=$("$1" -w -t ${QUEUE_TABLE} -S ${QUEUE_CHAIN} 2>/dev/null |
-      sed -n '/--comment "*${NAME}"* /{s/"//g;s/^-A/-D/p;q;}')
-    [ -n "$rule" ]
-  do
-    remove "$1 rule" "$1" -w -t ${QUEUE_TABLE} $rule || break
-  done
-  if nft list chain inet ${NAME} ${createdTable('$2')} >/dev/null 2>&1; then
-    only_empty_chains table "$2" ${QUEUE_TABLE} && remove "nft table $2 ${QUEUE_TABLE}" nft delete table "$2" ${QUEUE_TABLE}
-  elif nft list chain inet ${NAME} ${createdChain('$2')} >/dev/null 2>&1; then
-    only_empty_chains chain "$2" ${QUEUE_TABLE} ${QUEUE_CHAIN} &&
-      remove "nft chain $2 ${QUEUE_TABLE} ${QUEUE_CHAIN}" nft delete chain "$2" ${QUEUE_TABLE} ${QUEUE_CHAIN}
-  fi
-}
-remove_routes() { # remove_routes -4|-6
-  while ip "$1" rule show 2>/dev/null | grep -q '^${RULE_PRIORITY}:.* fwmark ${hex(MARK.LOCAL_DELIVERY)}/${hex(MARK.LOCAL_DELIVERY)} lookup ${ROUTING_TABLE}'; do
-    remove "ip $1 rule" ip "$1" rule del ${LOCAL_RULE.join(' ')} || break
-  done
-  if ip "$1" route show table ${ROUTING_TABLE} 2>/dev/null | grep -q '^local default dev lo'; then
-    remove "ip $1 route" ip "$1" route del ${LOCAL_ROUTE.join(' ')}
-  fi
-}
-${FAMILIES.map((f) => `remove_queue_rule ${f.iptables} ${f.nft}\nremove_routes ${f.ip}`).join('\n')}
-if nft list table inet ${NAME} >/dev/null 2>&1; then
-  remove "nft table inet ${NAME}" nft delete table inet ${NAME}
-fi
-if nft list table inet ${POLICY_TABLE} >/dev/null 2>&1; then
-  ${butWhatRefuses ? `nft list chain inet ${POLICY_TABLE} ${KEEP} >/dev/null 2>&1 || ` : ''}remove "nft table inet ${POLICY_TABLE}" nft delete table inet ${POLICY_TABLE}
-fi
-[ "$status" = 0 ]
-`;
-}
-
-const createdTable = (nftFamily: string): string => `created_table_${nftFamily}_${QUEUE_TABLE}`;
-const createdChain = (nftFamily: string): string => `created_chain_${nftFamily}_${QUEUE_TABLE}`;
-
-const LOCAL_ROUTE = ['local', 'default', 'dev', 'lo', 'table', String(ROUTING_TABLE)];
-const LOCAL_RULE = [
-  ...['priority', String(RULE_PRIORITY)],
-  ...['fwmark', `${hex(MARK.LOCAL_DELIVERY)}/${hex(MARK.LOCAL_DELIVERY)}`],
-  ...['lookup', String(ROUTING_TABLE)],
-];
 
 /** Holds the first SYN of outbound connections that the policy wants encrypted. */
 function queueRule({ queue }: Share, pattern: SharePattern | undefined): string[] {
@@ -405,40 +326,4 @@ function checkShares(shares: readonly Share[]): void {
     if (!Number.isInteger(queue) || queue < 0 || queue > 0xffff)
       throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `not a queue number: ${queue}` });
   }
-}
-
-/** Runs a tool with `input` on its standard input; returns what it prints. */
-export function run(tool: string, args: readonly string[], input = ''): string {
-  try {
-    return execFileSync(tool, args, {
-      input,
-      encoding: 'utf8',
-      stdio: 'pipe',
-      env: toolEnvironment(),
-    });
-  } catch (cause) {
-    throw toolError(tool, cause);
-  }
-}
-
-/** Not everybody's PATH leads to the administrator's tools. */
-export const toolEnvironment = (): NodeJS.ProcessEnv => ({
-  ...process.env,
-  LC_ALL: 'C',
-  PATH: `${process.env.PATH || '/usr/bin:/bin'}:/usr/sbin:/sbin`,
-});
-
-export function toolError(tool: string, cause: unknown): TcpcryptError {
-  const { code, stderr } = cause as { code?: unknown; stderr?: unknown };
-  if (code === 'ENOENT')
-    return new TcpcryptError('ERR_TCPCRYPT_KERNEL_FEATURE', {
-      detail: `${tool} is missing: install the packages nftables, iptables and iproute2`,
-      cause,
-    });
-  const words = typeof stderr === 'string' ? stderr.trim() : String(cause);
-  const denied = /not permitted|permission denied|must be root/i.test(words);
-  return new TcpcryptError(denied ? 'ERR_TCPCRYPT_PERMISSION' : 'ERR_TCPCRYPT_KERNEL_FEATURE', {
-    detail: `${tool}: ${words}`,
-    cause,
-  });
 }

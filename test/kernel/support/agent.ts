@@ -24,7 +24,8 @@ import { NfQueue } from '#src/kernel/nfqueue.js';
 import { MARK } from '#src/kernel/packet-marks.js';
 import type { Segment } from '#src/kernel/segment.js';
 import { addressText, sockaddr } from '#src/kernel/sockaddr.js';
-import { Steering, type SteeringOptions, uninstallScript } from '#src/kernel/steering.js';
+import { Steering, type SteeringOptions } from '#src/kernel/steering.js';
+import { uninstallScript } from '#src/kernel/uninstall-script.js';
 import { rawExchange } from './raw-tcp.js';
 
 export interface ListenOptions {
