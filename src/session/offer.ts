@@ -7,6 +7,7 @@ import {
   RESUME_HALF_LENGTH,
   type TepId,
 } from '../wire/index.js';
+import { joined } from './joined.js';
 import { type ResumableSession, resumptionHalves } from './resumption.js';
 import { SYN_CONTENTS } from './tuning.js';
 
@@ -58,10 +59,10 @@ export function resumptionOffer(
   const others = tep !== REQUIRED_TEP && teps.includes(REQUIRED_TEP) ? [fresh(REQUIRED_TEP)] : [];
   const bits = global(aware, b);
   const room = SYN_CONTENTS - 1 - RESUME_HALF_LENGTH - others.length - (bits === 0 ? 0 : 1);
-  const data = Buffer.concat([own, nonce.subarray(0, room)]);
+  const data = joined(own, nonce.length <= room ? nonce : nonce.slice(0, room));
   return {
     contents: encodeEnoContents({ global: bits, suboptions: [...others, { tep, v: true, data }] }),
-    expect: Buffer.concat([Uint8Array.of(tep | FLAG_V), peer]),
+    expect: joined(Uint8Array.of(tep | FLAG_V), peer),
   };
 }
 

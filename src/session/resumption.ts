@@ -47,8 +47,13 @@ function halvesOf({
   originalRole,
 }: Pick<ResumableSession, 'secret' | 'originalRole'>): ResumptionHalves {
   const stage = SessionSecret.restore(secret);
-  const { halfA, halfB } = stage.resumptionId();
+  const halves = byOwner(stage, originalRole);
   stage.erase();
+  return halves;
+}
+
+function byOwner(stage: SessionSecret, originalRole: Role): ResumptionHalves {
+  const { halfA, halfB } = stage.resumptionId();
   return originalRole === 'A' ? { own: halfA, peer: halfB } : { own: halfB, peer: halfA };
 }
 
@@ -66,16 +71,12 @@ export function nextResumable(session: ResumableSession): ResumableSession {
   return next;
 }
 
-/** As {@link nextResumable}; `session` stays as it is. */
-export function followingResumable({
-  tep,
-  cipher,
-  originalRole,
-  index,
-  secret,
-}: ResumableSession): ResumableSession {
+/** As {@link nextResumable}; `session` stays as it is. Its halves are derived as well, which it will hardly do without. */
+export function followingResumable(session: ResumableSession): ResumableSession {
+  const { tep, cipher, originalRole, index, secret } = session;
   const stage = SessionSecret.restore(secret);
   const next = stage.exportNext();
+  session.halves ??= byOwner(stage, originalRole);
   stage.erase();
   return { tep, cipher, originalRole, index: index + 1, secret: next };
 }

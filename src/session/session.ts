@@ -32,6 +32,7 @@ import {
   type TepId,
 } from '../wire/index.js';
 import { ByteQueue } from './byte-queue.js';
+import { joined } from './joined.js';
 import { KeyExchangeA, KeyExchangeB, type KeyExchangeOutput } from './key-exchange.js';
 import { SessionSecret } from './key-schedule.js';
 import type { NegotiatedFresh, NegotiatedResumption, Role } from './negotiation.js';
@@ -245,7 +246,7 @@ export class Session {
   #resume({ ownNonce, peerNonce, tepByte }: NegotiatedResumption, kept: ResumableSession): Phase {
     const { originalRole, cipher, index } = kept;
     // TC-17: nonce_a | nonce_b by the roles of the original session.
-    const sn = originalRole === 'A' ? both(ownNonce, peerNonce) : both(peerNonce, ownNonce);
+    const sn = originalRole === 'A' ? joined(ownNonce, peerNonce) : joined(peerNonce, ownNonce);
     const secret = SessionSecret.restore(kept.secret);
     return this.#becomeSecure(secret, { sn, tepByte, originalRole, cipher, index, offsets: [0, 0] });
   }
@@ -360,13 +361,6 @@ export class Session {
     this.#writes.clear();
     this.#transmit.length = 0;
   }
-}
-
-function both(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const joined = new Uint8Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
 }
 
 /** magic and message_len (RFC 8548 §4.1) */

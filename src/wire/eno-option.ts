@@ -108,26 +108,31 @@ const dataLength = (lengthByte: number): number => (lengthByte & 0x1f) + 1;
  * @throws ERR_TCPCRYPT_ARGUMENT for what the format cannot express, or more than 38 bytes.
  */
 export function encodeEnoContents(eno: EnoContents): Uint8Array {
-  const bytes: number[] = [];
+  const bytes = new Uint8Array(MAX_ENO_CONTENTS);
+  let length = 0;
+  const put = (byte: number): void => {
+    if (length === MAX_ENO_CONTENTS) throw invalid('more than 38 bytes of contents');
+    bytes[length++] = byte;
+  };
   if (eno.global > LAST_GLOBAL) throw invalid('global suboption above 0x1f');
-  if (eno.global !== 0) bytes.push(eno.global);
+  if (eno.global !== 0) put(eno.global);
   eno.suboptions.forEach(({ tep, v, data }, index) => {
     if (tep <= LAST_GLOBAL || tep > LAST_TEP_WITHOUT_DATA) throw invalid('TEP outside 0x20 to 0x7f');
     if (!v) {
       if (data.length > 0) throw invalid('data without v=1');
-      bytes.push(tep);
+      put(tep);
       return;
     }
     const last = index === eno.suboptions.length - 1;
     if (!last) {
       if (data.length < 1 || data.length > MAX_SUBOPTION_DATA)
         throw invalid('only the last suboption may have no data, or more than 32 bytes');
-      bytes.push(FLAG_V | (data.length - 1)); // ENO-11
+      put(FLAG_V | (data.length - 1)); // ENO-11
     }
-    bytes.push(tep | FLAG_V, ...data);
+    put(tep | FLAG_V);
+    for (let i = 0; i < data.length; i++) put(data[i] ?? 0);
   });
-  if (bytes.length > MAX_ENO_CONTENTS) throw invalid('more than 38 bytes of contents');
-  return Uint8Array.from(bytes);
+  return bytes.slice(0, length);
 }
 
 /** The whole TCP option: kind 69, length, contents. This is what the negotiation transcript is made of (RFC 8547 §4.8). */
