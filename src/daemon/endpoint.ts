@@ -1,11 +1,28 @@
 /** One end of a TCP connection. */
-import { addressBytes, addressText } from '../kernel/sockaddr.js';
+import type { Socket as TcpSocket } from 'node:net';
+import { tryGetpeername, tryGetsockname } from '../kernel/libc.js';
+import { addressBytes, addressText, fromSockaddr } from '../kernel/sockaddr.js';
+import { descriptorOf } from '../socket/transport.js';
 
 export interface Endpoint {
   /** A literal address. */
   readonly address: string;
   readonly port: number;
 }
+
+/** Of a connection; undefined once it is gone. */
+export const localEnd = (transport: TcpSocket): Endpoint | undefined =>
+  ipv4(tryGetsockname(descriptorOf(transport))) ?? endpoint(transport.localAddress, transport.localPort);
+
+export const remoteEnd = (transport: TcpSocket): Endpoint | undefined =>
+  ipv4(tryGetpeername(descriptorOf(transport))) ?? endpoint(transport.remoteAddress, transport.remotePort);
+
+/** IPv4 addresses have one text only, for which Node need not be asked, as it makes much of that. */
+const ipv4 = (name: Buffer | number): Endpoint | undefined =>
+  typeof name !== 'number' && name.length === 16 ? fromSockaddr(name) : undefined;
+
+const endpoint = (address: string | undefined, port: number | undefined): Endpoint | undefined =>
+  address === undefined || port === undefined ? undefined : { address, port };
 
 /** "10.0.0.1:80", "[fd00::1]:80" (RFC 3986 §3.2.2). */
 export const endpointText = ({ address, port }: Endpoint): string =>

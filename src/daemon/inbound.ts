@@ -23,7 +23,7 @@ import { passiveEnoOffer } from '../socket/passive-offer.js';
 import { descriptorOf, reset } from '../socket/transport.js';
 import type { Capacity } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
-import type { Endpoint } from './endpoint.js';
+import { type Endpoint, localEnd, remoteEnd } from './endpoint.js';
 import { heedListener } from './heed.js';
 import type { HostAuthentication } from './host-authentication.js';
 import { Publisher } from './publisher.js';
@@ -131,23 +131,16 @@ export class Inbound {
   }
 
   #accept(far: TcpSocket, isPrivate: boolean): void {
-    const { remoteAddress, remotePort, localAddress, localPort } = far;
-    if (
-      remoteAddress === undefined ||
-      remotePort === undefined ||
-      localAddress === undefined ||
-      localPort === undefined ||
-      // Somebody found our port: connecting on would come back here.
-      localPort === this.port ||
-      localPort === this.privatePort
-    ) {
+    const client = remoteEnd(far);
+    const server = localEnd(far);
+    // Somebody found our port: connecting on would come back here.
+    const isOurs = server?.port === this.port || server?.port === this.privatePort;
+    if (client === undefined || server === undefined || isOurs) {
       this.#refuse(far);
       return;
     }
     const { log, capacity, wishes } = this.#options;
     if (this.#shed(far)) return;
-    const client = { address: remoteAddress, port: remotePort };
-    const server = { address: localAddress, port: localPort };
     const fd = descriptorOf(far);
     let state: Buffer | undefined;
     let outcome: EnoOutcome;

@@ -11,7 +11,7 @@ import { TCP_ENO_SESSID_MAX, TCP_ENO_STATE_SIZE } from './eno-socket.js';
 import { deleteElement, keysOf, lookupElement, lookupInto, takeInto, updateElement } from './libbpf.js';
 import { close } from './libc.js';
 import { addressText, writeAddress } from './sockaddr.js';
-import { netnsCookie } from './true-peer.js';
+import { netnsCookie, writeNetns } from './true-peer.js';
 
 /** `struct eno_tuple` and `struct eno_carried` (bpf/eno_state.h). */
 const KEY_SIZE = 48;
@@ -208,7 +208,7 @@ function facts(value: Buffer): CarriedFacts {
 /** `struct eno_tuple`. */
 export function tupleKey(netns: bigint, { local, remote }: Tuple): Buffer {
   const key = Buffer.allocUnsafe(KEY_SIZE);
-  key.writeBigUInt64LE(netns);
+  writeNetns(key, netns);
   writeAddress(local.address, key, 8);
   writeAddress(remote.address, key, 24);
   key.writeUInt16BE(local.port, 40);

@@ -54,10 +54,10 @@ function open() {
     programFdById: library.func('int bpf_prog_get_fd_by_id(uint32_t)'),
     linkUpdate: library.func('int bpf_link_update(int, int, const void *)'),
     linkDetach: library.func('int bpf_link_detach(int)'),
-    elementUpdate: library.func('int bpf_map_update_elem(int, const void *, const void *, uint64_t)'),
-    elementLookup: library.func('int bpf_map_lookup_elem(int, const void *, void *)'),
-    elementDelete: library.func('int bpf_map_delete_elem(int, const void *)'),
-    elementTake: library.func('int bpf_map_lookup_and_delete_elem(int, const void *, void *)'),
+    elementUpdate: library.func('int bpf_map_update_elem(int, uintptr_t, uintptr_t, uint64_t)'),
+    elementLookup: library.func('int bpf_map_lookup_elem(int, uintptr_t, uintptr_t)'),
+    elementDelete: library.func('int bpf_map_delete_elem(int, uintptr_t)'),
+    elementTake: library.func('int bpf_map_lookup_and_delete_elem(int, uintptr_t, uintptr_t)'),
     nextKey: library.func('int bpf_map_get_next_key(int, const void *, void *)'),
     enableStats: library.func('int bpf_enable_stats(int)'),
     testRun: library.func('int bpf_prog_test_run_opts(int, void *)'),
@@ -318,8 +318,19 @@ export function detachLink(linkFd: number): void {
   lib().linkDetach(linkFd);
 }
 
+/** Key and value on their way to the kernel, or back: an address is passed on at a fraction of what an array costs. */
+const KEY_ROOM = 256;
+const VALUE_ROOM = 4096;
+const element = new Uint8Array(KEY_ROOM + VALUE_ROOM);
+const elementKey = element.subarray(0, KEY_ROOM);
+const elementValue = element.subarray(KEY_ROOM);
+const keyAt = Number(koffi.address(element));
+const valueAt = keyAt + KEY_ROOM;
+
 export function updateElement(mapFd: number, key: Uint8Array, value: Uint8Array): void {
-  check('bpf_map_update_elem', lib().elementUpdate(mapFd, key, value, 0));
+  elementKey.set(key);
+  elementValue.set(value);
+  check('bpf_map_update_elem', lib().elementUpdate(mapFd, keyAt, valueAt, 0));
 }
 
 export function lookupElement(mapFd: number, key: Uint8Array, valueSize: number): Buffer | undefined {
@@ -329,22 +340,26 @@ export function lookupElement(mapFd: number, key: Uint8Array, valueSize: number)
 
 /** As {@link lookupElement}, into memory of the caller's; false when there is no such element. */
 export function lookupInto(mapFd: number, key: Uint8Array, value: Uint8Array): boolean {
-  const result = lib().elementLookup(mapFd, key, value);
-  if (result === -ENOENT) return false;
-  check('bpf_map_lookup_elem', result);
-  return true;
+  elementKey.set(key);
+  return found('bpf_map_lookup_elem', lib().elementLookup(mapFd, keyAt, valueAt), value);
 }
 
 export function deleteElement(mapFd: number, key: Uint8Array): void {
-  const result = lib().elementDelete(mapFd, key);
+  elementKey.set(key);
+  const result = lib().elementDelete(mapFd, keyAt);
   if (result !== -ENOENT) check('bpf_map_delete_elem', result);
 }
 
 /** Looks up, into memory of the caller's, and deletes at one stroke; false when there was no such element. */
 export function takeInto(mapFd: number, key: Uint8Array, value: Uint8Array): boolean {
-  const result = lib().elementTake(mapFd, key, value);
+  elementKey.set(key);
+  return found('bpf_map_lookup_and_delete_elem', lib().elementTake(mapFd, keyAt, valueAt), value);
+}
+
+function found(call: string, result: number, value: Uint8Array): boolean {
   if (result === -ENOENT) return false;
-  check('bpf_map_lookup_and_delete_elem', result);
+  check(call, result);
+  value.set(elementValue.subarray(0, value.length));
   return true;
 }
 

@@ -83,7 +83,7 @@ const c = {
   close: libc.func('int close(int)'),
   dup3: libc.func('int dup3(int, int, int)'),
   bind: libc.func('int bind(int, const void *, uint32_t)'),
-  getsockname: libc.func('int getsockname(int, void *, void *)'),
+  getsockname: libc.func('int getsockname(int, uintptr_t, uintptr_t)'),
   connect: libc.func('int connect(int, const void *, uint32_t)'),
   listen: libc.func('int listen(int, int)'),
   setsockopt: libc.func('int setsockopt(int, int, int, uintptr_t, uint32_t)'),
@@ -105,7 +105,7 @@ const c = {
   seccomp: libc.func('long syscall(long, unsigned int, unsigned int, const void *)'),
   pidfdOpen: libc.func('long syscall(long, int, unsigned int)'),
   pidfdGetfd: libc.func('long syscall(long, int, int, unsigned int)'),
-  getpeername: libc.func('int getpeername(int, void *, void *)'),
+  getpeername: libc.func('int getpeername(int, uintptr_t, uintptr_t)'),
   mount: libc.func('int mount(const char *, const char *, const char *, unsigned long, const void *)'),
   umount: libc.func('int umount2(const char *, int)'),
 };
@@ -146,9 +146,9 @@ export const tryBind = (fd: number, address: Uint8Array): number =>
 
 /** `getsockname(2)`: a `struct sockaddr`. */
 export const getsockname = (fd: number): Buffer => {
-  const address = Buffer.alloc(28);
-  check('getsockname', c.getsockname(fd, address, int32(address.length)));
-  return address;
+  const name = tryGetsockname(fd);
+  if (typeof name === 'number') throw systemError('getsockname', -name);
+  return name;
 };
 
 /** `connect(2)`; returns 0 or -errno (-EINPROGRESS on a non-blocking stream socket). */
@@ -330,10 +330,11 @@ export const tryGetsockname = (fd: number): Buffer | number => tryName(c.getsock
 export const tryGetpeername = (fd: number): Buffer | number => tryName(c.getpeername, fd);
 
 function tryName(call: typeof c.getsockname, fd: number): Buffer | number {
-  const address = Buffer.alloc(128);
-  const length = int32(address.length);
-  if (call(fd, address, length) < 0) return -koffi.errno();
-  return address.subarray(0, length.readUInt32LE());
+  optionLength[0] = OPTION_ROOM;
+  if (call(fd, optionAt, optionLengthAt) < 0) return -koffi.errno();
+  const name = Buffer.allocUnsafe(Math.min(optionLength[0], OPTION_ROOM));
+  name.set(option.subarray(0, name.length));
+  return name;
 }
 
 const F_SETFD = 2;

@@ -28,7 +28,7 @@ export function fromSockaddr(bytes: Buffer): SocketAddress | undefined {
   if (bytes.length < 8) return undefined;
   const family = bytes.readUInt16LE(0);
   const port = bytes.readUInt16BE(2);
-  if (family === AF_INET) return { address: bytes.subarray(4, 8).join('.'), port };
+  if (family === AF_INET) return { address: `${bytes[4]}.${bytes[5]}.${bytes[6]}.${bytes[7]}`, port };
   if (family === AF_INET6 && bytes.length >= 24) return { address: addressText(bytes.subarray(8, 24)), port };
   return undefined;
 }

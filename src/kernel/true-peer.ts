@@ -63,9 +63,22 @@ export class TruePeers {
   }
 }
 
+/** Mostly the same one: numbers of 64 bits are slow. */
+let netns = 0n;
+const netnsBytes = Buffer.alloc(8);
+
+/** The first eight bytes of the keys of all maps. */
+export function writeNetns(key: Buffer, netnsCookie: bigint): void {
+  if (netnsCookie !== netns) {
+    netnsBytes.writeBigUInt64LE(netnsCookie);
+    netns = netnsCookie;
+  }
+  key.set(netnsBytes);
+}
+
 /** `struct eno_peer_key`, 32 bytes. */
 export function writePeerKey(key: Buffer, netnsCookie: bigint, host: string, port: number): void {
-  key.writeBigUInt64LE(netnsCookie);
+  writeNetns(key, netnsCookie);
   writeAddress(host, key, 8);
   key.writeUInt16BE(port, 24);
 }

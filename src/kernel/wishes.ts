@@ -7,6 +7,7 @@ import { tupleKey } from './carried.js';
 import { type MapSource, openDaemonMap } from './daemon-maps.js';
 import { deleteElement, lookupElement, lookupInto, updateElement } from './libbpf.js';
 import { close } from './libc.js';
+import { addressBytes } from './sockaddr.js';
 import { netnsCookie, writePeerKey } from './true-peer.js';
 
 /**
@@ -14,6 +15,7 @@ import { netnsCookie, writePeerKey } from './true-peer.js';
  * eno_defaults` (bpf/eno_state.h).
  */
 const PORT_KEY_SIZE = 32;
+const ADDRESS_IN_PORT_KEY = 8;
 const SETTINGS_SIZE = 264;
 const WISH_IN_SETTINGS = 168;
 const WISH_SIZE = 36;
@@ -26,9 +28,9 @@ const MAX_CIPHERS = 4;
 const GLOBAL_B = 1;
 const GLOBAL_A = 2;
 
-/** Where a listener may be bound that an address leads to, undefined for that address itself. */
-const ANY_OF_4 = [undefined, '0.0.0.0', '::'];
-const ANY_OF_6 = [undefined, '::'];
+/** Where a listener may be bound that an address leads to; undefined: at that address itself. */
+const ANY_OF_4 = [undefined, addressBytes('0.0.0.0'), addressBytes('::')];
+const ANY_OF_6 = [undefined, addressBytes('::')];
 
 export interface Wish {
   /** TCP_ENO_ENABLED; undefined: as the system says. */
@@ -76,8 +78,9 @@ export class Wishes {
   ofListener(address: string, port: number): Wish | undefined {
     const key = this.#portKey;
     const settings = this.#settings;
-    for (const bound of address.includes(':') ? ANY_OF_6 : ANY_OF_4) {
-      writePeerKey(key, this.#netns, bound ?? address, port);
+    writePeerKey(key, this.#netns, address, port);
+    for (const any of address.includes(':') ? ANY_OF_6 : ANY_OF_4) {
+      any?.copy(key, ADDRESS_IN_PORT_KEY);
       if (lookupInto(this.#listeners, key, settings))
         return wish(settings.subarray(WISH_IN_SETTINGS, WISH_IN_SETTINGS + WISH_SIZE));
     }

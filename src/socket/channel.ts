@@ -24,7 +24,7 @@ import type { Encryption, RekeyOptions } from './options.js';
 import { receive } from './receive.js';
 import { RekeyClock } from './rekey-clock.js';
 import { Resuming } from './resuming.js';
-import { send, sendLent, type Written } from './send.js';
+import { send, sendLast, sendLent, type Written } from './send.js';
 import { startSession } from './start-session.js';
 import { peerEncrypts } from './stripped-option.js';
 import { errorAtEnd, reset } from './transport.js';
@@ -354,8 +354,10 @@ export class Channel extends EncryptionFacts implements TcpOwner {
       written?.(this.#error);
       return true;
     }
-    const flowing = send(this.#transport, pieces, recycle, written);
-    if (session.transmitEnded && !this.#transport.writableEnded) this.#transport.end(this.#ended);
+    if (!session.transmitEnded || this.#transport.writableEnded)
+      return send(this.#transport, pieces, recycle, written);
+    const flowing = sendLast(this.#transport, pieces, recycle, written);
+    this.#transport.end(this.#ended);
     return flowing;
   }
 

@@ -31,7 +31,25 @@ export function send(
   release?: Release,
   written?: Written,
 ): boolean {
-  const rest = sendNow(transport, pieces, release);
+  return sent(transport, sendNow(transport, pieces, release, FLAGS), release, written);
+}
+
+/** As {@link send}, right before `transport.end()`: the last piece waits for FIN, and both travel in one segment. */
+export function sendLast(
+  transport: TcpSocket,
+  pieces: readonly Uint8Array[],
+  release?: Release,
+  written?: Written,
+): boolean {
+  return sent(transport, sendNow(transport, pieces, release, FLAGS_MORE), release, written);
+}
+
+function sent(
+  transport: TcpSocket,
+  rest: readonly Uint8Array[] | Error,
+  release: Release | undefined,
+  written: Written | undefined,
+): boolean {
   if (rest instanceof Error) {
     if (written !== undefined) process.nextTick(written, rest);
     return true;
@@ -43,7 +61,7 @@ export function send(
 
 /** As {@link send}, but `lent` is the caller's again on return: what must wait is copied. */
 export function sendLent(transport: TcpSocket, lent: Uint8Array): boolean {
-  const rest = sendNow(transport, [lent]);
+  const rest = sendNow(transport, [lent], undefined, FLAGS);
   if (rest instanceof Error) return true;
   const [piece] = rest;
   return piece === undefined ? !transport.writableNeedDrain : transport.write(Buffer.from(piece));
@@ -71,7 +89,8 @@ export function sendByStream(
 function sendNow(
   transport: TcpSocket,
   pieces: readonly Uint8Array[],
-  release?: Release,
+  release: Release | undefined,
+  flagsOfLast: number,
 ): readonly Uint8Array[] | Error {
   // What the stream has, comes first.
   if (!direct || transport.writableLength > 0 || !transport.writable) return pieces;
@@ -80,10 +99,10 @@ function sendNow(
   let left = pieces.length;
   for (const piece of pieces) {
     left -= 1;
-    const sent = libc.trySendSome(fd, piece, left > 0 ? FLAGS_MORE : FLAGS);
-    if (sent < piece.length) {
-      if (sent < 0 && !BUSY.has(sent)) return failed(transport, sent);
-      return [sent > 0 ? piece.subarray(sent) : piece, ...pieces.slice(pieces.length - left)];
+    const taken = libc.trySendSome(fd, piece, left > 0 ? FLAGS_MORE : flagsOfLast);
+    if (taken < piece.length) {
+      if (taken < 0 && !BUSY.has(taken)) return failed(transport, taken);
+      return [taken > 0 ? piece.subarray(taken) : piece, ...pieces.slice(pieces.length - left)];
     }
     release?.(piece);
   }

@@ -8,9 +8,9 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, setsockopt } from '#src/kernel/libc.js';
+import { getsockopt, IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, setsockopt } from '#src/kernel/libc.js';
 import { receive } from '#src/socket/receive.js';
-import { send, sendByStream, sendLent } from '#src/socket/send.js';
+import { send, sendByStream, sendLast, sendLent } from '#src/socket/send.js';
 import { descriptorOf } from '#src/socket/transport.js';
 import { closing, dispose, ENCRYPTED, OURS, pair } from './implementations.js';
 import { KernelPart, needsRoot } from './kernel-part.js';
@@ -42,6 +42,34 @@ async function tcp(by?: net.Server) {
   };
   return { client, peer, close };
 }
+
+/** How many segments have been sent: tcpi_segs_out of `struct tcp_info` (linux/tcp.h). */
+const TCP_INFO = 11;
+const segmentsSent = (socket: net.Socket): number =>
+  getsockopt(descriptorOf(socket), IPPROTO_TCP, TCP_INFO, 256).readUInt32LE(136);
+
+test('the last bytes travel with FIN', async () => {
+  const counts: number[] = [];
+  for (const how of [send, sendLast]) {
+    const { client, peer, close } = await tcp();
+    client.setNoDelay(true);
+    const received: Buffer[] = [];
+    peer.on('data', (data: Buffer) => received.push(data));
+    const ended = once(peer, 'end');
+    const before = segmentsSent(client);
+    let written = false;
+    how(client, [Buffer.from('one, '), Buffer.from('two')], undefined, () => {
+      written = true;
+    });
+    client.end();
+    await ended;
+    assert.ok(written);
+    assert.equal(String(Buffer.concat(received)), 'one, two');
+    counts.push(segmentsSent(client) - before);
+    await close();
+  }
+  assert.deepEqual(counts, [2, 1]);
+});
 
 /** Little room in the kernel, so that it seldom takes all of a write. */
 function narrow(from: net.Socket, into: net.Socket): void {
