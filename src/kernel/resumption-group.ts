@@ -30,6 +30,7 @@ export interface ResumableEntry {
 
 const HALF = 9;
 const ENTRY_LENGTH = 32;
+const NONCE_MAX = 8;
 /** TCP_ENO_RESUMABLE_MAX */
 const ENTRIES_AT_ONCE = 8;
 const EVERY_CLASS = 0xffff_ffff;
@@ -37,6 +38,8 @@ const EVERY_CLASS = 0xffff_ffff;
 export class ResumptionGroup {
   readonly #token: Uint8Array;
   readonly #fd: number;
+  /** On their way to the kernel. */
+  readonly #entries = new Uint8Array(ENTRIES_AT_ONCE * ENTRY_LENGTH);
 
   private constructor(token: Uint8Array, fd: number) {
     this.#token = token;
@@ -69,12 +72,12 @@ export class ResumptionGroup {
   /** Never add again what was taken, by whomever. Without the kernel part nothing happens. */
   add(entries: readonly ResumableEntry[]): void {
     for (let i = 0; i < entries.length; i += ENTRIES_AT_ONCE) {
-      const some = entries.slice(i, i + ENTRIES_AT_ONCE);
-      const bytes = new Uint8Array(some.length * ENTRY_LENGTH);
-      some.forEach((entry, index) => {
-        writeEntry(bytes, index * ENTRY_LENGTH, entry);
-      });
-      trySetsockopt(this.#fd, IPPROTO_TCP, TCP_ENO.RESUMABLE, bytes);
+      let length = 0;
+      for (const entry of entries.slice(i, i + ENTRIES_AT_ONCE)) {
+        writeEntry(this.#entries, length, entry);
+        length += ENTRY_LENGTH;
+      }
+      trySetsockopt(this.#fd, IPPROTO_TCP, TCP_ENO.RESUMABLE, this.#entries.subarray(0, length));
     }
   }
 
@@ -108,6 +111,6 @@ function writeEntry(
     bytes[at + 1 + HALF + i] = ownHalf[i] ?? 0;
   }
   bytes[at + 1 + 2 * HALF] = nonce.length;
-  for (let i = 0; i < nonce.length; i++) bytes[at + 2 + 2 * HALF + i] = nonce[i] ?? 0;
+  for (let i = 0; i < NONCE_MAX; i++) bytes[at + 2 + 2 * HALF + i] = nonce[i] ?? 0;
   new Uint32Array(bytes.buffer, at + ENTRY_LENGTH - 4, 1)[0] = classes;
 }
