@@ -1,0 +1,72 @@
+/**
+ * What a resumed connection costs the daemons beyond its arithmetic: calls through koffi, most of them system calls. Numbers
+ * that do not depend on the machine; whoever makes one of them larger should know it. (What Node itself does, accept(2),
+ * epoll(7), read(2) and so on, is not counted.)
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { DaemonProcess } from '#src/demo/daemons.js';
+import { Pair, python, skip } from './support/pair.js';
+import { MANY } from './support/probe.js';
+
+const COUNTED = new URL('./support/counted-calls.js', import.meta.url);
+const CONNECTIONS = 40;
+
+/** At most, for each connection. */
+const CLIENT = {
+  // Urgent data, ENO and what is expected, mark, linger, no delay, keep-alive, hop limit, port: the far socket; the session
+  // cache's two words to the kernel; session ID and AEAD; each side may linger in the end.
+  setsockopt: 15,
+  // What became of ENO; whether resumption is permitted; whether each side's end is one.
+  getsockopt: 4,
+  // Held SYN: verdict, sock_diag, connection tracking; then two frames, and one answer to the application.
+  send: 6,
+  recv: 1,
+  socket: 1,
+  close: 0,
+  shutdown: 2,
+  bpf_map_lookup_elem: 1,
+  bpf_map_update_elem: 2,
+  bpf_map_lookup_and_delete_elem: 1,
+  poll: 0,
+};
+
+describe('cost of a connection', { skip }, () => {
+  let pair: Pair;
+  before(async () => {
+    const { NODE_OPTIONS } = process.env;
+    process.env.NODE_OPTIONS = `${NODE_OPTIONS ?? ''} --import=${COUNTED}`;
+    try {
+      pair = await Pair.open('both ends');
+    } finally {
+      if (NODE_OPTIONS === undefined) delete process.env.NODE_OPTIONS;
+      else process.env.NODE_OPTIONS = NODE_OPTIONS;
+    }
+    pair.bob.spawn(...python(MANY, 'serve', '7500', 'client'), { stdio: 'ignore' });
+    await pair.bob.waitForListener(7500);
+  });
+  after(() => pair?.close());
+
+  async function calls(daemon: DaemonProcess | undefined): Promise<Record<string, number>> {
+    assert.ok(daemon);
+    const from = daemon.lines.length;
+    process.kill(daemon.pid, 'SIGWINCH');
+    const line = await daemon.line((each) => each.event === 'calls' && daemon.lines.indexOf(each) >= from);
+    return (line as { calls?: Record<string, number> }).calls ?? {};
+  }
+
+  const connect = (count: number) =>
+    pair.alice.run(...python(MANY, 'call', pair.bob.address4, '7500', 'client', `${count}`, '1'));
+
+  test('calls of the daemon at the client, one connection after the other', async () => {
+    await connect(3);
+    await calls(pair.onAlice);
+    await connect(CONNECTIONS);
+    const counted = await calls(pair.onAlice);
+    for (const [name, most] of Object.entries(CLIENT)) {
+      // A timer, or the end of an earlier connection, may be among them.
+      const each = Math.round((counted[name] ?? 0) / CONNECTIONS);
+      assert.ok(each <= most, `${name}: ${each} for each connection, ${most} expected`);
+    }
+  });
+});
