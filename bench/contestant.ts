@@ -46,8 +46,14 @@ export class Contestant {
     this.#signed = linesOf(this.#server);
   }
 
+  /**
+   * Ports of ended connections are used again, as on every host that opens so many: otherwise some thousand of them later
+   * connect(2) would do nothing but look for a port, first where two connections are made for each.
+   */
   static async start(lab: Lab, peer: Peer, number: number): Promise<Contestant> {
     const place = { lab, client: lab.host(`c${number}`), server: lab.host(`s${number}`) };
+    for (const host of [place.client, place.server])
+      await host.run('sh', ['-c', 'echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse']);
     const contestant = new Contestant(peer, place, await peer.setUp(place));
     await place.server.waitForListener(SERVER_PORT);
     return contestant;
