@@ -10,6 +10,7 @@ import {
 import type { ByteQueue } from './byte-queue.js';
 import { Generation, type Keys } from './generation.js';
 import type { SessionEvent } from './session.js';
+import { PLAINTEXT_AT_ONCE } from './tuning.js';
 
 /** Gives memory for `length` bytes, or more. */
 export type PlaintextRoom = (length: number) => Uint8Array;
@@ -26,14 +27,21 @@ export class Receiver {
   readonly #offset: StreamOffset;
   #generation: Generation;
   readonly #room: PlaintextRoom;
+  readonly #atOnce: number;
   #finReceived = false;
 
   /**
    * `offset`: bytes of this direction's TCP stream before the first frame: the peer's Init message, or 0.
-   * `room`: for the data of all frames that are there, at once.
+   * `room`: for the data of all frames that are there, but only `atOnce` bytes of them, unless they are of one frame.
    */
-  constructor(keys: Keys, offset: number | bigint, room: PlaintextRoom = Buffer.allocUnsafeSlow) {
+  constructor(
+    keys: Keys,
+    offset: number | bigint,
+    room: PlaintextRoom = Buffer.allocUnsafeSlow,
+    atOnce = PLAINTEXT_AT_ONCE,
+  ) {
     this.#room = room;
+    this.#atOnce = atOnce;
     this.#offset = new StreamOffset(offset);
     this.#generation = Generation.first(keys);
   }
@@ -49,23 +57,32 @@ export class Receiver {
 
   /**
    * Takes all whole frames off the queue, and adds what they say to `events`: data of frames that follow each other
-   * in one piece, as in the peer's stream they are one. After an error nothing more can be received; what was
+   * in as few pieces as can be, as in the peer's stream they are one. After an error nothing more can be received; what was
    * authentic before it is among the events.
    *
    * @throws ERR_TCPCRYPT_FRAME_AFTER_FIN, ERR_TCPCRYPT_FRAME_LENGTH, ERR_TCPCRYPT_FRAME_AUTH,
    *   ERR_TCPCRYPT_FRAME_PLAINTEXT
    */
   open(queue: ByteQueue, events: SessionEvent[]): void {
-    const output = new Output(this.#room, dataOfWholeFrames(queue));
-    try {
-      while (this.#openFrame(queue, output, events));
-    } finally {
-      output.flush(events);
-    }
+    while (queue.length > 0 && this.#openSome(queue, events));
   }
 
   erase(): void {
     this.#generation.erase();
+  }
+
+  /** As many whole frames as go into one piece of memory. @returns false when there are no more */
+  #openSome(queue: ByteQueue, events: SessionEvent[]): boolean {
+    const { frames, data } = wholeFrames(queue, this.#atOnce);
+    const output = new Output(this.#room, data);
+    let more = true;
+    try {
+      // What is not whole yet can be wrong already.
+      for (let i = 0; more && i < Math.max(frames, 1); i++) more = this.#openFrame(queue, output, events);
+    } finally {
+      output.flush(events);
+    }
+    return more;
   }
 
   /** @returns false when there is no whole frame */
@@ -112,16 +129,18 @@ export class Receiver {
   }
 }
 
-/** Bytes of data in the whole frames at the front of the queue; a few more where they are not as they should be. */
-function dataOfWholeFrames(queue: ByteQueue): number {
+/** The whole frames at the front of the queue, and how many bytes their data take; at least one, if there is one. */
+function wholeFrames(queue: ByteQueue, most: number): { readonly frames: number; readonly data: number } {
+  let frames = 0;
   let data = 0;
-  for (let at = 0; at + FRAME_HEADER_LENGTH <= queue.length; ) {
+  for (let at = 0; at + FRAME_HEADER_LENGTH <= queue.length; frames++) {
     const clen = (queue.byteAt(at + 1) << 8) | queue.byteAt(at + 2);
     at += FRAME_HEADER_LENGTH + clen;
     if (clen < MIN_CLEN || at > queue.length) break;
+    if (frames > 0 && data + clen - MIN_CLEN > most) break;
     data += clen - MIN_CLEN;
   }
-  return data;
+  return { frames, data };
 }
 
 /**

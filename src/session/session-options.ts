@@ -23,10 +23,11 @@ export interface SessionOptions {
   /** Bytes sent under one key before the sender rekeys by itself, below 2^53. */
   readonly rekeyAfterBytes?: number | undefined;
   /**
-   * Memory for the data of all frames that come together, of which the data events are views. It is asked for once in a
-   * call of handleData. Default: new memory each time.
+   * Memory for the data of frames that come together, of which the data events are views. Default: new memory each time.
    */
   readonly plaintextRoom?: PlaintextRoom | undefined;
+  /** Most of them that share a piece of memory; Infinity: it is asked for once in a call of handleData. */
+  readonly plaintextAtOnce?: number | undefined;
   /** Default: the fastest that this process has. */
   readonly aead?: AeadFactory;
 }

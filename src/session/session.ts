@@ -333,6 +333,7 @@ export class Session {
       { masterKey: masterKey.clone(), direction: receiving, cipher, aead },
       offsets[1],
       this.#options.plaintextRoom,
+      this.#options.plaintextAtOnce,
     );
     const sender = new Sender(
       { masterKey, direction: sending, cipher, aead, offset: offsets[0], maxFrameData, rekeyAfterBytes },

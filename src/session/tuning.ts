@@ -48,6 +48,12 @@ export const JOIN_WRITES_UP_TO = 4096;
 export const SEAL_AT_ONCE = 4 * MAX_FRAME_DATA;
 
 /**
+ * Data of so many frames share a piece of memory. From 128 KB on the C library may get each piece anew from the operating
+ * system, and each of its pages is a fault then.
+ */
+export const PLAINTEXT_AT_ONCE = 120_000;
+
+/**
  * Bytes of TCP stream under one traffic key before the sender moves to the next one by itself. RFC 8548 §3.6 only
  * demands less than 2^64. With 2^36, 20-byte frames give 2^31.7 calls of the AEAD, and full ones 2^32 blocks:
  * below the limits where AES-GCM keeps a margin of 2^-57 (draft-irtf-cfrg-aead-limits).

@@ -19,7 +19,7 @@ import { BareSocket, own, type TcpOwner } from './bare-socket.js';
 import type { ChannelHandlers } from './channel-handlers.js';
 import type { Opened } from './dial.js';
 import { EncryptionFacts } from './encryption-facts.js';
-import { beginLoan, endLoan, lentRoom } from './lent-room.js';
+import { beginLoan, endLoan } from './lent-room.js';
 import type { Encryption, RekeyOptions } from './options.js';
 import { receive } from './receive.js';
 import { RekeyClock } from './rekey-clock.js';
@@ -91,7 +91,7 @@ export class Channel extends EncryptionFacts implements TcpOwner {
       else process.nextTick(() => (refuse ? this.abort(notEncrypted(reason)) : this.#becomeReady()));
       return;
     }
-    const session = startSession(negotiated, encryption, this.#resuming, transport, this.#room ?? lentRoom);
+    const session = startSession(negotiated, encryption, this.#resuming, transport, this.#room);
     this.session = session;
     // There are keys already: the owner may write before anything has come.
     if (negotiated.kind === 'resume') process.nextTick(() => this.#deliver(session, true));

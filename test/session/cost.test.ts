@@ -171,25 +171,33 @@ test('opening what is only lent, into memory of its own: no copy but the decrypt
   assert.deepEqual(sizes, [65_518, 100]);
 });
 
-test('frames that come together: one memory, one event, one write', () => {
-  let rooms = 0;
-  const session = new Session({
-    negotiated: negotiated('B'),
-    plaintextRoom: (length) => {
-      rooms += 1;
+test('frames that come together: one write, and one memory and event for as much as is wanted', () => {
+  for (const [plaintextAtOnce, expected] of [
+    [undefined, [62_500, 62_500, 62_500, 62_500]],
+    [130_000, [125_000, 125_000]],
+    [Number.POSITIVE_INFINITY, [250_000]],
+  ] as const) {
+    const rooms: number[] = [];
+    const plaintextRoom = (length: number): Uint8Array => {
+      rooms.push(length - 1);
       return Buffer.alloc(length);
-    },
-  });
-  const pair = new Pair(new Session({ negotiated: negotiated('A') }), session).run();
-  const data = Uint8Array.from({ length: 250_000 }, (_, i) => (i * 7) >> 3);
-  const pieces = turn(pair, [data]);
-  assert.equal(pieces.length, 1, 'of four frames');
-  for (const piece of pieces) session.handleData(piece);
-  assert.equal(rooms, 1);
-  const event = session.pollEvent();
-  assert.ok(event?.type === 'data');
-  assert.deepEqual(Buffer.from(event.data), Buffer.from(data));
-  assert.equal(session.pollEvent(), undefined);
+    };
+    const session = new Session({ negotiated: negotiated('B'), plaintextRoom, plaintextAtOnce });
+    const pair = new Pair(new Session({ negotiated: negotiated('A') }), session).run();
+    const data = Uint8Array.from({ length: 250_000 }, (_, i) => (i * 7) >> 3);
+    const pieces = turn(pair, [data]);
+    assert.equal(pieces.length, 1, 'of four frames');
+    for (const piece of pieces) session.handleData(piece);
+    assert.deepEqual(rooms, expected);
+    const received: Uint8Array[] = [];
+    for (let event = session.pollEvent(); event !== undefined; event = session.pollEvent())
+      if (event.type === 'data') received.push(event.data);
+    assert.deepEqual(
+      received.map(({ length }) => length),
+      expected,
+    );
+    assert.deepEqual(Buffer.concat(received), Buffer.from(data));
+  }
 });
 
 test('bulk needs no memory, once it is given back', () => {
