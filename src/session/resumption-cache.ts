@@ -65,13 +65,17 @@ export class ResumptionCache {
   readonly #lifetime: number;
   /** By age: the first one expires first. */
   readonly #chains = new Set<Chain>();
-  /** The chains of a peer; last the one whose use was confirmed last. */
+  /** The chains of a peer. */
   readonly #byPeer = new Map<string, Set<Chain>>();
   /** What SYNs may name, by {@link keyOf}. */
   readonly #announced = new Map<string, Announced>();
   /** Of these a SYN has taken, or might have: its connection has not come yet. The oldest first. */
   readonly #promised = new Map<string, number>();
   #announcer: Announcer | undefined;
+  /** Before this time nothing is too old. */
+  #earliest = Number.POSITIVE_INFINITY;
+  /** How many times a chain was made, or its use confirmed. */
+  #uses = 0;
 
   constructor(options: ResumptionCacheOptions = {}) {
     this.#limit = options.limit ?? CACHE_LIMIT;
@@ -100,10 +104,12 @@ export class ResumptionCache {
     const chain = new Chain(peer, session, now + this.#lifetime);
     const siblings = this.#byPeer.get(peer) ?? new Set();
     this.#byPeer.set(peer, siblings);
-    if (siblings.size >= this.#limitPerPeer) this.#forgetFirst(siblings, now);
-    if (this.#chains.size >= this.#limit) this.#forgetFirst(this.#chains, now);
+    if (siblings.size >= this.#limitPerPeer) this.forget(longestUnused(siblings), now);
+    if (this.#chains.size >= this.#limit) this.#forgetOldest(now);
     this.#byPeer.set(peer, siblings.add(chain)); // once more: it may have been emptied
     this.#chains.add(chain);
+    this.#use(chain);
+    this.#earliest = Math.min(this.#earliest, chain.expires);
     this.#lookAhead(chain);
     return chain;
   }
@@ -187,13 +193,11 @@ export class ResumptionCache {
   /** Erases what is too old. @returns when to call again, or undefined */
   expire(now: number): number | undefined {
     this.#eraseOld(now);
-    const [chain] = this.#chains;
-    const [promise] = this.#promised.values();
-    const times = [chain?.expires, promise].filter((time) => time !== undefined);
-    return times.length === 0 ? undefined : Math.min(...times);
+    return this.#earliest === Number.POSITIVE_INFINITY ? undefined : this.#earliest;
   }
 
   #eraseOld(now: number): void {
+    if (now < this.#earliest) return;
     for (const chain of this.#chains) {
       if (chain.expires > now) break;
       this.forget(chain, now);
@@ -205,6 +209,12 @@ export class ResumptionCache {
       if (announced !== undefined) eraseResumable(announced.session);
       this.#announced.delete(key);
     }
+    const [chain] = this.#chains;
+    const [promise] = this.#promised.values();
+    this.#earliest = Math.min(
+      chain?.expires ?? Number.POSITIVE_INFINITY,
+      promise ?? Number.POSITIVE_INFINITY,
+    );
   }
 
   /** The lowest session of the chain that no SYN was faster to take; undefined when the peer would not know it. */
@@ -222,10 +232,12 @@ export class ResumptionCache {
   /** Both ends have got to this session. */
   #advance(chain: Chain, { index }: ResumableSession): void {
     chain.confirmed = Math.max(chain.confirmed, index + 1);
-    const siblings = this.#byPeer.get(chain.peer);
-    if (siblings === undefined || siblings.size === 1) return;
-    siblings.delete(chain);
-    siblings.add(chain);
+    this.#use(chain);
+  }
+
+  #use(chain: Chain): void {
+    this.#uses += 1;
+    chain.lastUse = this.#uses;
   }
 
   /** Derives and announces so much of the chain that `LOOK_AHEAD` sessions can be named. */
@@ -246,8 +258,8 @@ export class ResumptionCache {
     if (news.length > 0) this.#announcer.announce(news);
   }
 
-  #forgetFirst(chains: Set<Chain>, now: number): void {
-    const [first] = chains;
+  #forgetOldest(now: number): void {
+    const [first] = this.#chains;
     if (first !== undefined) this.forget(first, now);
   }
 
@@ -266,6 +278,7 @@ export class ResumptionCache {
       return true;
     }
     this.#promised.set(key, now + PROMISE_LIFETIME);
+    this.#earliest = Math.min(this.#earliest, now + PROMISE_LIFETIME);
     return false;
   }
 }
@@ -277,6 +290,8 @@ class Chain implements ResumptionChain {
   sessions: ResumableSession[];
   /** The peer is known to have got this far: it recognises `LOOK_AHEAD` indices from here. */
   confirmed: number;
+  /** Grows with every use that was confirmed, of whichever chain. */
+  lastUse = 0;
   /** Up to this index sessions were announced. */
   announced = 0;
 
@@ -297,7 +312,12 @@ class Chain implements ResumptionChain {
   }
 }
 
-/** See {@link ResumptionCache.open}; the later ones of `chains` have worked later. */
+/** Of one chain or more, that which makes room. */
+function longestUnused(chains: ReadonlySet<Chain>): Chain {
+  return [...chains].reduce((first, chain) => (chain.lastUse < first.lastUse ? chain : first));
+}
+
+/** See {@link ResumptionCache.open}. */
 function best(
   chains: ReadonlySet<Chain>,
   { teps, ciphers }: { readonly teps: readonly TepId[]; readonly ciphers: readonly AeadId[] },
@@ -305,12 +325,18 @@ function best(
 ): Chain | undefined {
   let found: Chain | undefined;
   for (const chain of chains) {
-    if (found !== undefined && chain.openAttempts > found.openAttempts) continue;
+    if (found !== undefined && !better(chain, found)) continue;
     if (tried.has(chain) || !teps.includes(chain.tep) || !ciphers.includes(chain.cipher)) continue;
     found = chain;
   }
   return found;
 }
+
+/** Fewer attempts that are open; then, used later. */
+const better = (one: Chain, other: Chain): boolean =>
+  one.openAttempts === other.openAttempts
+    ? one.lastUse > other.lastUse
+    : one.openAttempts < other.openAttempts;
 
 interface Announced {
   readonly chain: Chain;
