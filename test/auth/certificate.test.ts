@@ -284,7 +284,8 @@ describe('a man in the middle', () => {
         if (type !== PROOF) return body;
         length = body.length;
         const changed = Buffer.from(body);
-        changed[at] = (changed[at] ?? 0) ^ 0x55;
+        const here = Math.min(at, length - 1); // signatures of ECDSA differ in length
+        changed[here] = (changed[here] ?? 0) ^ 0x55;
         return changed;
       });
       const [ofA] = await both(ends, ofClient, ofServer);
