@@ -22,7 +22,8 @@ const RELEASE_FROM = 16_384;
 /**
  * Sends `pieces`, which travel together.
  * @param release is told of each piece that the operating system has taken over
- * @param written called when it has taken over everything, perhaps before the return, or never will
+ * @param written called when it has taken over everything, perhaps before the return, or never will; of two calls not
+ *   always in their order
  * @returns false when the caller should wait for 'drain' of the transport
  */
 export function send(
