@@ -102,7 +102,7 @@ const HELP = `npm run bench -- [options]
   --quick          a tenth of everything, in about a minute; too little to publish
   --rounds N       medians over N rounds (3)
   --size MB        of a bulk transfer (1000)
-  --warm-up N      connections before the first that count (5000, with --quick 500); compilers need some thousands
+  --warm-up N      connections before the first that count (10000, with --quick 500); compilers need some thousands
   --peers A,B      only peers whose name contains A or B; plain TCP is always there
   --works A,B      only (authenticated: only when asked for) ${works(1, 1)
     .map(({ name }) => name)
@@ -116,7 +116,7 @@ const say = (text: string): void => void process.stderr.write(text);
 async function main(): Promise<void> {
   const rounds = Number(flags.rounds ?? 3);
   const bytes = Number(flags.size ?? (flags.quick ? 100 : 1000)) * 1e6;
-  const warmUp = Number(flags['warm-up'] ?? (flags.quick ? 500 : 5000));
+  const warmUp = Number(flags['warm-up'] ?? (flags.quick ? 500 : 10_000));
   const chosen = works(bytes, flags.quick ? 0.2 : 1).filter(
     (work) => contains(work.name, flags.works) && (work.for !== 'authenticated' || flags.works !== ''),
   );
