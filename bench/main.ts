@@ -34,7 +34,7 @@ function works(bytes: number, scale: number): Work[] {
       columns: 'bulk',
       amount: bytes,
       task: { ...task, bytes },
-      warmUp: { ...task, bytes: bytes / 8 },
+      warmUp: { ...task, bytes: bytes / 2 },
     };
   };
   const counted = (
@@ -190,14 +190,15 @@ async function play(
 ): Promise<Figures> {
   const figures: Figures = new Map();
   const warm = new Set<Contestant>();
-  for (let round = 1; round <= rounds; round++) {
-    for (const whole of chosen) {
+  // All rounds of a work, then the next: another one between them, or its garbage collection, would cool the processes.
+  for (const whole of chosen) {
+    for (let round = 1; round <= rounds; round++) {
       for (const contestant of contestants) {
         const { peer } = contestant;
         if (!takesPart(peer, whole)) continue;
         const work = shareOf(peer, whole);
         if (interrupted()) throw new Error('interrupted');
-        say(`\r\x1b[Kround ${round} of ${rounds}: ${work.title}: ${peer.name}`);
+        say(`\r\x1b[K${work.title}: round ${round} of ${rounds}: ${peer.name}`);
         if (work.for === 'connections' && warmUp > 0 && !warm.has(contestant)) {
           warm.add(contestant);
           await contestant.perform({ work: 'connections', count: warmUp, concurrency: 8 });
