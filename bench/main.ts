@@ -10,7 +10,7 @@ import { Contestant, type Measurement } from './contestant.js';
 import type { Peer } from './peer.js';
 import { PEERS } from './peers/index.js';
 import { signingTable } from './signing.js';
-import { COLUMNS, markdown, median, type WorkResult } from './table.js';
+import { COLUMNS, markdown, type Round, type WorkResult } from './table.js';
 import type { Task } from './work.js';
 
 interface Work {
@@ -169,7 +169,7 @@ async function main(): Promise<void> {
 /** Figures that were left out, and why. */
 const complaints: string[] = [];
 
-type Figures = Map<string, { readonly [column: string]: number }[]>;
+type Figures = Map<string, Round[]>;
 const figuresKey = (peer: Peer, work: Work): string => `${peer.name}: ${work.name}`;
 const takesPart = (peer: Peer, work: Work): boolean =>
   work.for === 'authenticated'
@@ -208,12 +208,11 @@ async function play(
         const measurement = await contestant.perform(work.task);
         if (work.columns === 'idle') await contestant.perform({ work: 'hang up' });
         const complaint = await contestant.complaint();
-        if (complaint !== undefined) {
+        if (complaint !== undefined)
           complaints.push(`${peer.name}, ${work.title}, round ${round} does not count: ${complaint}`);
-          continue;
-        }
         const key = figuresKey(peer, work);
-        figures.set(key, [...(figures.get(key) ?? []), columnsOf(work, measurement)]);
+        const row = complaint === undefined ? columnsOf(work, measurement) : undefined;
+        figures.set(key, [...(figures.get(key) ?? []), row]);
       }
     }
   }
@@ -229,14 +228,7 @@ function resultOf(work: Work, contestants: readonly Contestant[], figures: Figur
   const columns = COLUMNS[work.columns];
   const rows = contestants
     .filter(({ peer }) => takesPart(peer, work))
-    .map(({ peer }) => {
-      const rounds = figures.get(figuresKey(peer, work)) ?? [];
-      const medians = columns.map(({ key }) => [
-        key,
-        median(rounds.map((round) => round[key] ?? Number.NaN)),
-      ]);
-      return { peer: peer.name, medians: Object.fromEntries(medians) as Record<string, number> };
-    });
+    .map(({ peer }) => ({ peer: peer.name, rounds: figures.get(figuresKey(peer, work)) ?? [] }));
   return { title: work.title, columns, rows };
 }
 

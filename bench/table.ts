@@ -74,24 +74,30 @@ export const COLUMNS: {
   ],
 };
 
-/** Medians by peer and column; undefined where the peer did not take part. */
+/** One round's figures by column; undefined where the peer did not take part, or the round does not count. */
+export type Round = Readonly<Record<string, number>> | undefined;
+
 export interface WorkResult {
   readonly title: string;
   readonly columns: readonly Column[];
-  readonly rows: readonly { readonly peer: string; readonly medians: Readonly<Record<string, number>> }[];
+  readonly rows: readonly { readonly peer: string; readonly rounds: readonly Round[] }[];
 }
 
-/** Every figure with its ratio to the first row's. */
+/**
+ * Medians; in brackets those of the ratios to the first row in the same round. A machine that is shared can be twice as
+ * slow for a minute: that is in both, so the ratios of medians would say less.
+ */
 export function markdown({ title, columns, rows }: WorkResult): string {
-  const first = rows[0]?.medians ?? {};
-  const cells = rows.map(({ peer, medians }, row) => [
+  const first = rows[0]?.rounds ?? [];
+  const of = (rounds: readonly Round[], figure: (round: NonNullable<Round>, i: number) => number): number =>
+    median(rounds.flatMap((round, i) => (round === undefined ? [] : [figure(round, i)])).filter(Number.isFinite));
+  const cells = rows.map(({ peer, rounds }, row) => [
     peer,
     ...columns.map(({ key, digits }) => {
-      const value = medians[key] ?? Number.NaN;
+      const value = of(rounds, (round) => round[key] ?? Number.NaN);
       if (Number.isNaN(value)) return 'none';
-      const base = first[key];
-      const ratio = row === 0 || !base ? '' : ` (${(value / base).toFixed(2)})`;
-      return `${value.toFixed(digits)}${ratio}`;
+      const ratio = of(rounds, (round, i) => (round[key] ?? Number.NaN) / (first[i]?.[key] ?? Number.NaN));
+      return `${value.toFixed(digits)}${row === 0 || Number.isNaN(ratio) ? '' : ` (${ratio.toFixed(2)})`}`;
     }),
   ]);
   return table([[title, ...columns.map(({ title }) => title)], ...cells]);
