@@ -90,7 +90,9 @@ export interface WorkResult {
 export function markdown({ title, columns, rows }: WorkResult): string {
   const first = rows[0]?.rounds ?? [];
   const of = (rounds: readonly Round[], figure: (round: NonNullable<Round>, i: number) => number): number =>
-    median(rounds.flatMap((round, i) => (round === undefined ? [] : [figure(round, i)])).filter(Number.isFinite));
+    median(
+      rounds.flatMap((round, i) => (round === undefined ? [] : [figure(round, i)])).filter(Number.isFinite),
+    );
   const cells = rows.map(({ peer, rounds }, row) => [
     peer,
     ...columns.map(({ key, digits }) => {
