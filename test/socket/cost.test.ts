@@ -5,46 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { after, before, test } from 'node:test';
 import type { Server } from '#src/index.js';
+// Before anything binds a function: so what is measured is imported later.
+import { takeCalls } from '../support/koffi-calls.js';
 import type { KernelPart } from './kernel-part.js';
-
-type Call = ((...args: unknown[]) => unknown) & { async?: unknown };
-interface Library {
-  func(...prototype: unknown[]): Call;
-}
-interface Koffi {
-  load(...args: unknown[]): Library;
-}
-
-/** Calls by the name of the C function. */
-let calls: Record<string, number> = {};
-
-// Before anything binds a function: so all modules are imported later. There are two of koffi: import and require.
-const { default: imported } = (await import('koffi')) as unknown as { default: Koffi };
-for (const koffi of new Set([imported, createRequire(import.meta.url)('koffi') as Koffi])) {
-  const load = koffi.load.bind(koffi);
-  koffi.load = (...args) => {
-    const library = load(...args);
-    return new Proxy(library, {
-      get: (target, key) => (key === 'func' ? counting(library) : Reflect.get(target, key, target)),
-    });
-  };
-}
-
-function counting(library: Library): Library['func'] {
-  return (...prototype) => {
-    const call = library.func(...prototype);
-    const name = /(\w+)\s*\(/.exec(String(prototype[0]))?.[1] ?? String(prototype[0]);
-    const counted = (...values: unknown[]) => {
-      calls[name] = (calls[name] ?? 0) + 1;
-      return call(...values);
-    };
-    return Object.assign(counted, { async: call.async });
-  };
-}
 
 const needsRoot = process.getuid?.() === 0 ? false : 'needs root';
 const HOST = '127.0.0.1';
@@ -78,9 +44,9 @@ async function listening(resumption: boolean): Promise<{ server: Server; port: n
 async function ofOneConnection(resumption: boolean): Promise<Record<string, number>> {
   const { server, port } = await listening(resumption);
   for (let i = 0; i < 8; i++) await exchange(port, resumption);
-  calls = {};
+  takeCalls();
   assert.equal(await exchange(port, resumption), resumption);
-  const counts = calls;
+  const counts = takeCalls();
   await new Promise((resolve) => server.close(resolve));
   return counts;
 }
