@@ -1,15 +1,15 @@
 /**
- * Opening a connection without the net.Socket that Node does it with: by its handle and its request, whose classes have no
- * public names. They are learnt from the first connection, which net.Socket makes; where they do not look as expected, it
- * makes all of them.
+ * Opening a connection without the net.Socket that Node does it with: by its handle (adopt.ts) and its request, whose class
+ * has no public name. It is learnt from the first connection, which net.Socket makes; where it does not look as expected,
+ * net.Socket makes all of them.
  */
 import type { Socket as TcpSocket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
-import { type BareSocket, bareSocket, type TcpHandle, type TcpOwner } from './bare-socket.js';
+import { bareOn, learnHandles } from './adopt.js';
+import type { BareSocket, TcpHandle, TcpOwner } from './bare-socket.js';
 
 /** What we use of Node's handle before there is a connection. */
 interface ConnectingHandle extends TcpHandle {
-  open(fd: number): number;
   bind(address: string, port: number): number;
   bind6(address: string, port: number, flags: number): number;
   connect(request: Request, address: string, port: number): number;
@@ -20,15 +20,7 @@ interface Request {
   oncomplete: ((status: number) => void) | undefined;
 }
 
-interface Classes {
-  readonly Handle: new (type: number) => ConnectingHandle;
-  readonly Request: new () => Request;
-}
-
-/** What a handle is for; others listen. */
-const CONNECTION = 0;
-
-let classes: Classes | undefined;
+let requests: (new () => Request) | undefined;
 
 export interface ConnectTarget {
   readonly host: string;
@@ -45,14 +37,9 @@ type Connected = (error: Error | undefined) => void;
  * @returns the connection-to-be, which nobody owns once it is one; undefined where net.Socket must do it
  */
 export function connectBare(fd: number, target: ConnectTarget, connected: Connected): BareSocket | undefined {
-  if (classes === undefined) return undefined;
-  const handle = new classes.Handle(CONNECTION);
-  const bare = bareSocket(handle, null);
-  if (bare === undefined || handle.open(fd) !== 0) {
-    handle.close(() => {});
-    return undefined;
-  }
-  bare.fd = fd;
+  const bare = requests && bareOn(fd);
+  if (requests === undefined || bare === undefined) return undefined;
+  const handle = bare._handle as ConnectingHandle;
   const attempt = new Attempt(bare, connected);
   const { host, port, family, localAddress } = target;
   const six = family === 6;
@@ -64,7 +51,7 @@ export function connectBare(fd: number, target: ConnectTarget, connected: Connec
     }
   }
   const failed = (status: number): Error => connectError('connect', status, host, port);
-  const request = new classes.Request();
+  const request = new requests();
   request.oncomplete = (status) => {
     if (!bare.destroyed) attempt.over(status === 0 ? undefined : failed(status));
   };
@@ -119,14 +106,15 @@ function connectError(syscall: string, errno: number, address: string, port?: nu
 /** Learns from a net.Socket that is about to connect. */
 export function learnToConnect(transport: TcpSocket): void {
   const handle = (transport as unknown as { _handle: Partial<ConnectingHandle> | null })._handle;
-  if (classes !== undefined || handle === null) return;
-  const { open, bind, bind6, connect, connect6 } = handle;
-  if (![open, bind, bind6, connect, connect6].every((method) => typeof method === 'function')) return;
+  if (requests !== undefined || handle === null) return;
+  learnHandles(transport);
+  const { bind, bind6, connect, connect6 } = handle;
+  if (![bind, bind6, connect, connect6].every((method) => typeof method === 'function')) return;
   const learn = (method: 'connect' | 'connect6', own: ConnectingHandle['connect']): void => {
     handle[method] = function (this: ConnectingHandle, request, address, port) {
       delete handle.connect;
       delete handle.connect6;
-      classes = { Handle: handle.constructor, Request: request.constructor } as unknown as Classes;
+      requests = request.constructor as new () => Request;
       return own.call(this, request, address, port);
     };
   };

@@ -269,9 +269,6 @@ function probe(): Words | undefined {
   return { owner, onread, room };
 }
 
-/** Whether {@link bareSocket} makes connections here. */
-export const knowsHandles = (): boolean => wordsOfNode() !== undefined;
-
 /** The connection of a handle that nobody owns; undefined where this Node has other words. */
 export function bareSocket(handle: TcpHandle, server: Counting | null): BareSocket | undefined {
   const known = wordsOfNode();
