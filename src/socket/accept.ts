@@ -20,7 +20,8 @@ export function onConnection(server: TcpServer, accept: (transport: TcpSocket) =
     if (!listener || typeof byServer !== 'function' || typeof inside._connections !== 'number') return;
     if (typeof inside._emitCloseIfDrained !== 'function') return;
     listener.onconnection = function (error, client) {
-      const full = server.maxConnections > 0 && inside._connections >= server.maxConnections;
+      // What net.Server makes of a limit, 0 above all, differs between versions of Node: it decides when one is reached.
+      const full = inside._connections >= (server.maxConnections ?? Number.POSITIVE_INFINITY);
       const transport = error || full ? undefined : bareSocket(client, inside);
       if (transport === undefined) {
         byServer.call(this, error, client);
