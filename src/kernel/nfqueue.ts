@@ -151,10 +151,11 @@ export class NfQueue {
       this.#handOver(parseMessages(this.#datagram.subarray(0, length))),
     );
     this.#ended = this.#watched.closed.then((error) => {
+      const expected = this.#closing;
       this.#closing = true;
       close(this.#tracking);
       process.off('exit', this.#onExit);
-      const failure = this.#failure ?? error;
+      const failure = this.#failure ?? error ?? (expected ? undefined : new Error('the socket ended'));
       if (failure !== undefined) options.onError(asError(failure, queue));
     });
     // Held packets shall go on their way at once also when the process ends without a word.
