@@ -108,20 +108,8 @@ export function addressText(bytes: Uint8Array): string {
   return groups.join(':').replace(/(^|:)0(:0)+(:|$)/, '::');
 }
 
-/** Writes an address, known to be one, in its own family's form: 4 or 16 bytes. */
-export function writeOwnForm(host: string, target: Uint8Array, at: number): void {
-  if (host.includes(':')) {
-    target.set(addressBytes(host), at);
-    return;
-  }
-  let place = at;
-  let part = 0;
-  for (let i = 0; i < host.length; i++) {
-    const character = host.charCodeAt(i);
-    if (character === DOT) {
-      target[place++] = part;
-      part = 0;
-    } else part = part * 10 + character - ZERO;
-  }
-  target[place] = part;
+/** Writes an address in its own family's form: 4 or 16 bytes. */
+export function writeOwnForm(host: string, target: Buffer, at: number): void {
+  if (host.includes(':')) writeAddress(host, target, at);
+  else writeIPv4(host, target, at);
 }
