@@ -8,8 +8,8 @@
  */
 import { type MapSource, openDaemonMap } from './daemon-maps.js';
 import { TCP_ENO_SESSID_MAX, TCP_ENO_STATE_SIZE } from './eno-socket.js';
-import { deleteElement, keysOf, lookupElement, lookupInto, takeInto, updateElement } from './libbpf.js';
 import { close } from './libc.js';
+import { deleteElement, keysOf, lookupElement, lookupInto, takeInto, updateElement } from './map-elements.js';
 import { addressText, writeAddress } from './sockaddr.js';
 import { netnsCookie, writeNetns } from './true-peer.js';
 

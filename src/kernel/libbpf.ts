@@ -67,7 +67,8 @@ function open() {
 }
 
 let opened: ReturnType<typeof open> | undefined;
-const lib = (): ReturnType<typeof open> => {
+/** @internal */
+export const lib = (): ReturnType<typeof open> => {
   opened ??= open();
   return opened;
 };
@@ -81,7 +82,8 @@ function failure(what: string, errno: number): TcpcryptError {
   });
 }
 
-function check(what: string, result: number): number {
+/** @internal */
+export function check(what: string, result: number): number {
   if (result < 0) throw failure(what, -result);
   return result;
 }
@@ -316,64 +318,6 @@ export function updateLink(linkFd: number, programFd: number): void {
 /** Detaches at once, where unlinking the pin would do so a moment later. A link of a vanished cgroup is detached already. */
 export function detachLink(linkFd: number): void {
   lib().linkDetach(linkFd);
-}
-
-/** Key and value on their way to the kernel, or back: an address is passed on at a fraction of what an array costs. */
-const KEY_ROOM = 256;
-const VALUE_ROOM = 4096;
-const element = new Uint8Array(KEY_ROOM + VALUE_ROOM);
-const elementKey = element.subarray(0, KEY_ROOM);
-const elementValue = element.subarray(KEY_ROOM);
-const keyAt = Number(koffi.address(element));
-const valueAt = keyAt + KEY_ROOM;
-
-export function updateElement(mapFd: number, key: Uint8Array, value: Uint8Array): void {
-  elementKey.set(key);
-  elementValue.set(value);
-  check('bpf_map_update_elem', lib().elementUpdate(mapFd, keyAt, valueAt, 0));
-}
-
-export function lookupElement(mapFd: number, key: Uint8Array, valueSize: number): Buffer | undefined {
-  const value = Buffer.alloc(valueSize);
-  return lookupInto(mapFd, key, value) ? value : undefined;
-}
-
-/** As {@link lookupElement}, into memory of the caller's; false when there is no such element. */
-export function lookupInto(mapFd: number, key: Uint8Array, value: Uint8Array): boolean {
-  elementKey.set(key);
-  return found('bpf_map_lookup_elem', lib().elementLookup(mapFd, keyAt, valueAt), value);
-}
-
-export function deleteElement(mapFd: number, key: Uint8Array): void {
-  elementKey.set(key);
-  const result = lib().elementDelete(mapFd, keyAt);
-  if (result !== -ENOENT) check('bpf_map_delete_elem', result);
-}
-
-/** Looks up, into memory of the caller's, and deletes at one stroke; false when there was no such element. */
-export function takeInto(mapFd: number, key: Uint8Array, value: Uint8Array): boolean {
-  elementKey.set(key);
-  return found('bpf_map_lookup_and_delete_elem', lib().elementTake(mapFd, keyAt, valueAt), value);
-}
-
-function found(call: string, result: number, value: Uint8Array): boolean {
-  if (result === -ENOENT) return false;
-  check(call, result);
-  value.set(elementValue.subarray(0, value.length));
-  return true;
-}
-
-/** All keys of a map. Where others change it at the same time, some may be missed; none comes for ever. */
-export function* keysOf(mapFd: number, keySize: number): Generator<Buffer> {
-  let previous: Buffer | null = null;
-  for (let left = mapShape(mapFd).maxEntries; left > 0; left--) {
-    const key = Buffer.alloc(keySize);
-    const result = lib().nextKey(mapFd, previous, key);
-    if (result === -ENOENT) return;
-    check('bpf_map_get_next_key', result);
-    yield key;
-    previous = key;
-  }
 }
 
 /** Makes the kernel count the runs of all BPF programs, until the returned descriptor is closed. */

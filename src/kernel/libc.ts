@@ -174,7 +174,7 @@ export const trySetsockopt = (
   value: Uint8Array | number,
 ): number => {
   if (typeof value === 'number') optionInt[0] = value;
-  else option.set(value);
+  else option.set(value); // a RangeError where there is no room
   const length = typeof value === 'number' ? 4 : value.length;
   return c.setsockopt(fd, level, name, optionAt, length) < 0 ? -koffi.errno() : 0;
 };
@@ -192,9 +192,10 @@ const optionLengthAt = optionAt + OPTION_ROOM;
 
 /** `getsockopt(2)`: at most `capacity` bytes of the value, 1024 or fewer; or -errno. */
 export const tryGetsockopt = (fd: number, level: number, name: number, capacity: number): Buffer | number => {
+  if (capacity > OPTION_ROOM) throw new RangeError('no room for so much');
   optionLength[0] = capacity;
   if (c.getsockopt(fd, level, name, optionAt, optionLengthAt) < 0) return -koffi.errno();
-  const value = Buffer.allocUnsafe(optionLength[0]);
+  const value = Buffer.allocUnsafe(Math.min(optionLength[0], capacity));
   value.set(option.subarray(0, value.length));
   return value;
 };

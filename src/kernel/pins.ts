@@ -9,8 +9,9 @@
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { TcpcryptError } from '../errors.js';
-import { cgroupLink, detachLink, lookupElement, mapShape, openPin, updateElement, withFd } from './libbpf.js';
+import { cgroupLink, detachLink, mapShape, openPin, withFd } from './libbpf.js';
 import { close, mount, unmount } from './libc.js';
+import { lookupElement, updateElement } from './map-elements.js';
 import { mounts, mountsOf } from './mounts.js';
 
 const BPF_FS_MAGIC = 0xcafe4a11;

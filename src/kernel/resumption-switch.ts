@@ -3,7 +3,8 @@
  * listeners, session caches for everything else. Root only.
  */
 import { TcpcryptError } from '../errors.js';
-import { lookupElement, openMap, updateElement, withFd } from './libbpf.js';
+import { openMap, withFd } from './libbpf.js';
+import { lookupElement, updateElement } from './map-elements.js';
 import { mapPin } from './pins.js';
 
 /** `struct eno_resumption` (bpf/eno_state.h). */

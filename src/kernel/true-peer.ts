@@ -4,7 +4,6 @@
  */
 
 import { type MapSource, openDaemonMap } from './daemon-maps.js';
-import { deleteElement, lookupElement, updateElement } from './libbpf.js';
 import {
   AF_INET,
   close,
@@ -15,6 +14,7 @@ import {
   SOL_SOCKET,
   socket,
 } from './libc.js';
+import { deleteElement, lookupElement, updateElement } from './map-elements.js';
 import { addressText, type SocketAddress, writeAddress } from './sockaddr.js';
 
 /** `struct eno_peer_key` and `struct eno_peer` (bpf/eno_state.h). */

@@ -5,8 +5,8 @@
 import type { Tuple } from './carried.js';
 import { tupleKey } from './carried.js';
 import { type MapSource, openDaemonMap } from './daemon-maps.js';
-import { deleteElement, lookupElement, lookupInto, updateElement } from './libbpf.js';
 import { close } from './libc.js';
+import { deleteElement, lookupElement, lookupInto, updateElement } from './map-elements.js';
 import { addressBytes } from './sockaddr.js';
 import { netnsCookie, writePeerKey } from './true-peer.js';
 
