@@ -99,7 +99,7 @@ const { values: flags } = parseArgs({
 });
 
 const HELP = `npm run bench -- [options]
-  --quick          a tenth of everything, in about a minute; too little to publish
+  --quick          a tenth of the bytes, a fifth of the rest, in some minutes; too little to publish
   --rounds N       medians over N rounds (3)
   --size MB        of a bulk transfer (1000)
   --warm-up N      connections before the first that count (10000, with --quick 500); compilers need some thousands

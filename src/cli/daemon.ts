@@ -83,7 +83,7 @@ export function register(program: Command): void {
       1,
     )
     .option('--user <name>', 'who to be once everything is set up (default: tcpcrypt, or else nobody)')
-    .option('--log-level <level>', 'error, info or debug (a line for every connection)', 'info')
+    .option('--log-level <level>', 'error, info or debug (two lines for every connection)', 'info')
     .addHelpText(
       'after',
       `

@@ -52,7 +52,6 @@ export const IPV6_TRANSPARENT = 75;
 export const IPV6_V6ONLY = 26;
 export const TCP_NODELAY = 1;
 export const TCP_FASTOPEN = 23;
-export const TCP_FASTOPEN_CONNECT = 30;
 
 export const EPERM = 1;
 export const ENOENT = 2;
@@ -247,7 +246,7 @@ export const wake = (fd: number): void => {
 
 /**
  * Waits, on a thread of the pool and without a timeout, until one of `fds` is readable.
- * Node cannot watch foreign descriptors (netlink); this is the substitute. One thread is taken while it waits,
+ * Node has no word for foreign descriptors (netlink). For what comes seldom; otherwise see watched-datagrams.ts. One thread is taken while it waits,
  * and process.exit() waits for that thread: have an eventfd among `fds`, and {@link wake} it on 'exit'.
  */
 export function waitReadable(fds: readonly number[]): Promise<void> {

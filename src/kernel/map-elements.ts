@@ -15,12 +15,14 @@ const elementValue = element.subarray(KEY_ROOM);
 const keyAt = Number(koffi.address(element));
 const valueAt = keyAt + KEY_ROOM;
 
+/** Makes or replaces. @throws ERR_TCPCRYPT_SYSTEM (E2BIG: the map is full), as all others here */
 export function updateElement(mapFd: number, key: Uint8Array, value: Uint8Array): void {
   elementKey.set(key);
   elementValue.set(value);
   check('bpf_map_update_elem', lib().elementUpdate(mapFd, keyAt, valueAt, 0));
 }
 
+/** Undefined when there is no such element. */
 export function lookupElement(mapFd: number, key: Uint8Array, valueSize: number): Buffer | undefined {
   const value = Buffer.alloc(valueSize);
   return lookupInto(mapFd, key, value) ? value : undefined;
@@ -32,6 +34,7 @@ export function lookupInto(mapFd: number, key: Uint8Array, value: Uint8Array): b
   return found('bpf_map_lookup_elem', lib().elementLookup(mapFd, keyAt, valueAt), value);
 }
 
+/** No error when there is no such element. */
 export function deleteElement(mapFd: number, key: Uint8Array): void {
   elementKey.set(key);
   const result = lib().elementDelete(mapFd, keyAt);

@@ -57,7 +57,7 @@ export class Receiver {
 
   /**
    * Takes all whole frames off the queue, and adds what they say to `events`: data of frames that follow each other
-   * in as few pieces as can be, as in the peer's stream they are one. After an error nothing more can be received; what was
+   * in as few pieces as `atOnce` allows, as in the peer's stream they are one. After an error nothing more can be received; what was
    * authentic before it is among the events.
    *
    * @throws ERR_TCPCRYPT_FRAME_AFTER_FIN, ERR_TCPCRYPT_FRAME_LENGTH, ERR_TCPCRYPT_FRAME_AUTH,

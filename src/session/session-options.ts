@@ -26,7 +26,7 @@ export interface SessionOptions {
    * Memory for the data of frames that come together, of which the data events are views. Default: new memory each time.
    */
   readonly plaintextRoom?: PlaintextRoom | undefined;
-  /** Most of them that share a piece of memory; Infinity: it is asked for once in a call of handleData. */
+  /** Most of them that share a piece of memory, unless a frame has more; default 120,000. Infinity: it is asked for once in a call of handleData. */
   readonly plaintextAtOnce?: number | undefined;
   /** Default: the fastest that this process has. */
   readonly aead?: AeadFactory;

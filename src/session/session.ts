@@ -45,7 +45,7 @@ import { DEFAULT_CIPHERS, MAX_FRAME_DATA, REKEY_AFTER_BYTES } from './tuning.js'
 export type SessionEvent =
   /** `sessionId` and `cipher` are available from now on. */
   | { readonly type: 'secure' }
-  /** Authentic application data, never empty; those of frames that came together are together. */
+  /** Authentic application data, never empty; those of frames that came together are together, up to `plaintextAtOnce`. */
   | { readonly type: 'data'; readonly data: Uint8Array }
   /** Authenticated end of the stream: FINp (TC-37). */
   | { readonly type: 'end' }

@@ -9,7 +9,7 @@ interface Internals extends Counting {
 
 /**
  * Calls `accept` with every connection of `server`, which does not listen yet. Its maxConnections, 'drop', 'error',
- * getConnections() and close() work as ever; it emits 'connection' only where this Node has no words for the other way.
+ * getConnections() and close() work as ever; it emits 'connection' only where this Node has no words for the other way, or goes on at its limit.
  */
 export function onConnection(server: TcpServer, accept: (transport: TcpSocket) => void): void {
   server.on('connection', (transport) => accept(withoutStreams(transport)));

@@ -14,10 +14,12 @@ export function lentRoom(length: number): Uint8Array {
   return shared;
 }
 
+/** Before a call that may need such memory; one {@link endLoan} for each. */
 export function beginLoan(): void {
   depth += 1;
 }
 
+/** Nobody has what was lent since {@link beginLoan} any more. */
 export function endLoan(): void {
   depth -= 1;
 }

@@ -1,5 +1,5 @@
 /**
- * Writing to an established net.Socket by send(2) itself: no request, no queue, no call-back later, and the bytes are
+ * Writing to an established connection by send(2) itself: no request, no queue, no call-back later, and the bytes are
  * free again on return. What the operating system does not take goes the way of the stream, and so does everything
  * else until that has been written, so the order is that of the calls.
  */

@@ -77,12 +77,7 @@ export class Server extends EventEmitter {
     super();
     this.#encryption = encryption(options);
     this.#options = options;
-    this.#server = new TcpServer({
-      allowHalfOpen: true,
-      noDelay: options.noDelay ?? false,
-      keepAlive: options.keepAlive ?? false,
-      keepAliveInitialDelay: options.keepAliveInitialDelay ?? 0,
-    });
+    this.#server = new TcpServer({ allowHalfOpen: true });
     onConnection(this.#server, (transport) => this.#accept(transport));
     this.#server.on('error', (error) => this.#failed(error));
     for (const event of ['listening', 'close', 'drop']) {
@@ -239,8 +234,9 @@ export class Server extends EventEmitter {
     }
     this.#unready.add(socket);
     socket[attach]({ transport, fd, outcome }, this.#encryption, this.#accepting);
-    // It is remembered, for who hears of a 'clientError' and asks when the connection is gone. Nothing is wrong yet.
-    if (!socket.resumed) void transport.remoteAddress;
+    // It is remembered, for who hears of a 'clientError' and asks when the connection is gone. A resumed one can fail before
+    // it is ready only where it has to authenticate.
+    if (!socket.resumed || this.#encryption.auth !== undefined) void transport.remoteAddress;
   }
 }
 
