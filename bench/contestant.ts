@@ -31,6 +31,7 @@ export class Contestant {
   readonly #client: ChildProcess;
   readonly #results: AsyncIterator<string>;
   readonly #signed: AsyncIterator<string>;
+  #stopped: Promise<void> | undefined;
 
   private constructor(peer: Peer, place: Place, arrangement: Arrangement) {
     this.peer = peer;
@@ -111,7 +112,13 @@ export class Contestant {
     return complaint;
   }
 
-  async stop(): Promise<void> {
+  /** Idempotent: it may be asked for while it goes on. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
     this.#client.kill('SIGKILL');
     this.#server.kill('SIGKILL');
     await this.#arrangement.tearDown?.();

@@ -4,9 +4,9 @@
  */
 import { writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
-import { parseArgs } from 'node:util';
 import { Lab } from '#src/lab/lab.js';
 import { Contestant, type Measurement } from './contestant.js';
+import { readOptions, refuse } from './options.js';
 import type { Peer } from './peer.js';
 import { PEERS } from './peers/index.js';
 import { signingTable } from './signing.js';
@@ -85,46 +85,23 @@ function works(bytes: number, scale: number): Work[] {
   ];
 }
 
-const { values: flags } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    rounds: { type: 'string' },
-    'warm-up': { type: 'string' },
-    size: { type: 'string' },
-    peers: { type: 'string', default: '' },
-    works: { type: 'string', default: '' },
-    json: { type: 'string' },
-    help: { type: 'boolean', short: 'h', default: false },
-  },
-});
-
-const HELP = `npm run bench -- [options]
-  --quick          a tenth of the bytes, a fifth of the rest, in some minutes; too little to publish
-  --rounds N       medians over N rounds (3)
-  --size MB        of a bulk transfer (1000)
-  --warm-up N      connections before the first that count (10000, with --quick 500); compilers need some thousands
-  --peers A,B      only peers whose name contains A or B; plain TCP is always there
-  --works A,B      only (authenticated: only when asked for) ${works(1, 1)
-    .map(({ name }) => name)
-    .join(', ')}
-  --json FILE      the figures of all rounds`;
-
 const contains = (name: string, words: string): boolean =>
   words.split(',').some((word) => name.toLowerCase().includes(word.trim().toLowerCase()));
 const say = (text: string): void => void process.stderr.write(text);
 
 async function main(): Promise<void> {
-  const rounds = Number(flags.rounds ?? 3);
-  const bytes = Number(flags.size ?? (flags.quick ? 100 : 1000)) * 1e6;
-  const warmUp = Number(flags['warm-up'] ?? (flags.quick ? 500 : 10_000));
-  const chosen = works(bytes, flags.quick ? 0.2 : 1).filter(
-    (work) => contains(work.name, flags.works) && (work.for !== 'authenticated' || flags.works !== ''),
+  const names = works(1, 1)
+    .map(({ name }) => name)
+    .join(', ');
+  const options = readOptions(names);
+  if (options === undefined) return;
+  const { quick, rounds, bytes, warmUp, json } = options;
+  const chosen = works(bytes, quick ? 0.2 : 1).filter(
+    (work) => contains(work.name, options.works) && (work.for !== 'authenticated' || options.works !== ''),
   );
-  if (flags.help || !(rounds >= 1 && bytes > 0 && warmUp >= 0) || chosen.length === 0) {
-    process.stdout.write(`${HELP}\n`);
-    process.exitCode = flags.help ? 0 : 2;
-    return;
-  }
+  if (chosen.length === 0) refuse(`--works: there are ${names}`);
+  if (!PEERS.some(({ name }) => contains(name, options.peers)))
+    refuse(`--peers: there are ${PEERS.map(({ name }) => name).join(', ')}`);
   const lab = await Lab.create({ name: 'bench' });
   const contestants: Contestant[] = [];
   let interrupted = false;
@@ -137,7 +114,7 @@ async function main(): Promise<void> {
   process.once('SIGTERM', interrupt);
   try {
     for (const [i, peer] of PEERS.entries()) {
-      if (i > 0 && !contains(peer.name, flags.peers)) continue;
+      if (i > 0 && !contains(peer.name, options.peers)) continue;
       if (!chosen.some((work) => takesPart(peer, work))) continue;
       const missing = peer.missing?.();
       if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i));
@@ -149,14 +126,16 @@ async function main(): Promise<void> {
     if (chosen.some((work) => work.for === 'authenticated'))
       process.stdout.write(`\n${await signingTable(lab)}\n`);
     for (const complaint of complaints) process.stdout.write(`\n${complaint}\n`);
-    if (flags.json !== undefined) {
+    if (json !== undefined) {
       const machine = { node: process.version, kernel: release(), cores: cpus().length };
       writeFileSync(
-        flags.json,
+        json,
         `${JSON.stringify({ machine, rounds, bytes, warmUp, results, complaints, figures: [...figures] }, null, 1)}\n`,
       );
     }
   } catch (error) {
+    // A terminal sends the signal to all at once: a program of ours may have ended of it before we hear of it.
+    await new Promise((heard) => setTimeout(heard, 100));
     if (!interrupted) throw error;
     process.exitCode = 130;
   } finally {

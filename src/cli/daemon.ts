@@ -56,7 +56,7 @@ export function register(program: Command): void {
     )
     .addOption(new Option('--only-commands', 'for "tcpcrypt run": leave everything else alone').hideHelp())
     .option('--queue <number>', 'NFQUEUE number, where another program uses ours', parseQueue, DEFAULT_QUEUE)
-    .option('--drain <seconds>', 'on stop, how long relayed connections may go on', Number, 2)
+    .option('--drain <seconds>', 'on stop, how long relayed connections may go on', parseDrain, 2)
     .option('--pins <directory>', 'where "tcpcrypt up" pinned its maps, if not in the default place')
     .option('--control <path>', 'the socket for "tcpcrypt status" (default: /run/tcpcrypt/net-<inode>.sock)')
     .option(
@@ -83,7 +83,11 @@ export function register(program: Command): void {
       1,
     )
     .option('--user <name>', 'who to be once everything is set up (default: tcpcrypt, or else nobody)')
-    .option('--log-level <level>', 'error, info or debug (two lines for every connection)', 'info')
+    .addOption(
+      new Option('--log-level <level>', 'debug: two lines for every connection')
+        .choices(['error', 'info', 'debug'])
+        .default('info'),
+    )
     .addHelpText(
       'after',
       `
@@ -218,6 +222,12 @@ function policySource(named: string | undefined): () => Policy {
 
 function parseCount(text: string): number {
   if (!/^\d{1,7}$/.test(text) || Number(text) < 1) throw new InvalidArgumentError('a number from 1');
+  return Number(text);
+}
+
+/** @throws InvalidArgumentError */
+function parseDrain(text: string): number {
+  if (!/^\d{1,6}(\.\d+)?$/.test(text)) throw new InvalidArgumentError('seconds, from 0');
   return Number(text);
 }
 

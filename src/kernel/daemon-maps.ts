@@ -35,7 +35,7 @@ export function openDaemonMap(source: MapSource, name: DaemonMap): number {
   return map;
 }
 
-/** All of them, in an order that {@link inheritedMaps} knows; the caller owns the descriptors. */
+/** All of them, in an order that {@link openMaps} knows; the caller owns the descriptors. */
 export function openDaemonMaps(pins: string): number[] {
   const open: number[] = [];
   try {

@@ -1,0 +1,86 @@
+/** What `npm run bench` can be told. */
+import { accessSync, constants } from 'node:fs';
+import { dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+
+export interface Options {
+  readonly quick: boolean;
+  readonly rounds: number;
+  /** Of a bulk transfer. */
+  readonly bytes: number;
+  /** Connections. */
+  readonly warmUp: number;
+  /** Words with commas; empty: all. */
+  readonly peers: string;
+  readonly works: string;
+  /** The file for the figures of all rounds. */
+  readonly json: string | undefined;
+}
+
+const help = (works: string): string => `npm run bench -- [options]
+  --quick          a tenth of the bytes, a fifth of the rest, in some minutes; too little to publish
+  --rounds N       medians over N rounds (3)
+  --size MB        of a bulk transfer (1000)
+  --warm-up N      connections before the first that count (10000, with --quick 500); compilers need some thousands
+  --peers A,B      only peers whose name contains A or B; plain TCP is always there
+  --works A,B      only (authenticated: only when asked for) ${works}
+  --json FILE      the figures of all rounds
+`;
+
+/** Undefined when there is nothing to do but what has been done: help. Does not return from mistakes. */
+export function readOptions(works: string): Options | undefined {
+  const flags = parse();
+  if (flags.help) {
+    process.stdout.write(help(works));
+    return undefined;
+  }
+  const { quick, peers, works: chosen, json } = flags;
+  if (json !== undefined) checkWritable(json);
+  return {
+    quick,
+    rounds: whole('rounds', flags.rounds ?? '3', 1),
+    bytes: whole('size', flags.size ?? (quick ? '100' : '1000'), 1) * 1e6,
+    warmUp: whole('warm-up', flags['warm-up'] ?? (quick ? '500' : '10000'), 0),
+    peers,
+    works: chosen,
+    json,
+  };
+}
+
+/** Ends the program: it was told something that it cannot do. */
+export function refuse(why: string): never {
+  process.stderr.write(`bench: ${why}\nSee npm run bench -- --help\n`);
+  process.exit(2);
+}
+
+function parse() {
+  try {
+    return parseArgs({
+      options: {
+        quick: { type: 'boolean', default: false },
+        rounds: { type: 'string' },
+        'warm-up': { type: 'string' },
+        size: { type: 'string' },
+        peers: { type: 'string', default: '' },
+        works: { type: 'string', default: '' },
+        json: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (error) {
+    return refuse((error as Error).message);
+  }
+}
+
+function whole(name: string, text: string, least: number): number {
+  if (!/^\d{1,9}$/.test(text) || Number(text) < least) refuse(`--${name}: a whole number from ${least}`);
+  return Number(text);
+}
+
+function checkWritable(file: string): void {
+  try {
+    accessSync(dirname(file), constants.W_OK);
+  } catch (error) {
+    refuse(`--json: ${(error as Error).message}`);
+  }
+}
