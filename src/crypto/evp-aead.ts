@@ -17,7 +17,7 @@ import {
   totalLength,
 } from './aead.js';
 import { CipherContexts, newUser } from './cipher-contexts.js';
-import { memoryOf, type OpenSsl, openSsl, succeeded } from './openssl.js';
+import { forgetErrors, memoryOf, type OpenSsl, openSsl, succeeded } from './openssl.js';
 
 /** Of EVP_CIPHER_CTX_ctrl, for every AEAD. */
 const GET_TAG = 0x10;
@@ -160,6 +160,7 @@ class EvpAeadKey implements AeadKey {
     }
     succeeded(openSsl.control(context, SET_TAG, TAG_LENGTH, tagAt));
     if (openSsl.final(context, tagAt, writtenAt) === 1) return true;
+    forgetErrors();
     into.bytes.fill(0, at, at + size);
     return false;
   }

@@ -5,7 +5,7 @@
 import { createPrivateKey, createPublicKey, diffieHellman, randomBytes } from 'node:crypto';
 import { TcpcryptError } from '../errors.js';
 import type { KeyPair } from './key-agreement.js';
-import { type OpenSsl, openSsl, succeeded } from './openssl.js';
+import { forgetErrors, type OpenSsl, openSsl, succeeded } from './openssl.js';
 
 type Curve = 'X25519' | 'X448';
 
@@ -116,6 +116,7 @@ class EvpKeyPair implements KeyPair {
     openSsl.freeKeyContext(context);
     const secret = bytes.slice(0, length);
     bytes.fill(0);
+    if (!agreed) forgetErrors();
     // OpenSSL 3 refuses the all-zero secret itself; that is not promised anywhere (TC-12, RFC 7748 §6).
     if (!agreed || secret.every((byte) => byte === 0))
       throw new TcpcryptError('ERR_TCPCRYPT_INIT_PUBLIC_KEY');

@@ -71,6 +71,7 @@ export interface OpenSsl {
   readonly initDerivation: (context: Pointer) => number;
   readonly setPeer: (context: Pointer, key: Pointer, validate: 1 | 0) => number;
   readonly derive: (context: Pointer, output: Pointer, length: Pointer) => number;
+  readonly clearErrors: () => void;
   readonly addressOf: (bytes: Uint8Array) => Pointer;
 }
 
@@ -119,6 +120,7 @@ function probe(): OpenSsl | undefined {
       initDerivation: bind('int EVP_PKEY_derive_init(uintptr_t)'),
       setPeer: bind('int EVP_PKEY_derive_set_peer_ex(uintptr_t, uintptr_t, int)'),
       derive: bind('int EVP_PKEY_derive(uintptr_t, uintptr_t, uintptr_t)'),
+      clearErrors: bind('void ERR_clear_error()'),
       addressOf: (bytes: Uint8Array) => Number(koffi.address(bytes)),
     } as OpenSsl;
   } catch {
@@ -132,7 +134,17 @@ export const memoryOf = (bytes: Uint8Array): Memory => ({
   address: openSsl()?.addressOf(bytes) ?? 0,
 });
 
+/**
+ * To be called where a function has failed: it leaves its reasons in a queue of this thread, and node:tls takes what is
+ * there for the failure of whichever connection it looks at next.
+ */
+export function forgetErrors(): void {
+  openSsl()?.clearErrors();
+}
+
 /** @throws ERR_TCPCRYPT_CRYPTO unless OpenSSL reported success */
 export function succeeded(result: number): void {
-  if (result !== 1) throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
+  if (result === 1) return;
+  forgetErrors();
+  throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
 }
