@@ -28,7 +28,7 @@ export type Listener =
       readonly mode: tcpcrypt.Mode;
       readonly auth?: AuthenticationSpec;
       readonly resume?: boolean;
-      /** Milliseconds for which connections share a key pair. */
+      /** Milliseconds for which connections share a key pair, if not as usual. */
       readonly keyLifetime?: number;
     };
 
@@ -103,10 +103,10 @@ export async function listen(listener: Listener, accepted: (stream: Duplex) => v
       return;
     }
     case 'tcpcrypt': {
-      const { mode, auth: spec, resume: resumption = false, keyLifetime = 0 } = listener;
+      const { mode, auth: spec, resume: resumption = false, keyLifetime } = listener;
       const options = {
         resumption,
-        keyLifetime,
+        ...(keyLifetime === undefined ? {} : { keyLifetime }),
         ...(spec === undefined ? {} : { auth: { offer: [await ofServer(spec)] } }),
       };
       const server = tcpcrypt.createServer({ mode, noDelay: true, ...options }, accepted);

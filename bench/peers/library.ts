@@ -5,7 +5,7 @@ import { type Peer, SERVER_PORT } from '../peer.js';
 const library = (
   name: string,
   works: Peer['works'],
-  { resume = false, keyLifetime = 0 }: { resume?: boolean; keyLifetime?: number } = {},
+  { resume = false, ...lifetime }: { resume?: boolean; keyLifetime?: number } = {},
 ): Peer => ({
   name,
   works,
@@ -15,7 +15,7 @@ const library = (
     const common = { kind: 'tcpcrypt', port: SERVER_PORT, mode: 'required', resume } as const;
     return {
       connect: { ...common, host: server.address4 },
-      listen: { ...common, keyLifetime },
+      listen: { ...common, ...lifetime },
       tearDown: async () => {
         for (const { undo } of kernels) await undo();
       },
@@ -24,11 +24,11 @@ const library = (
 });
 
 /**
- * Every connection with its own key exchange; the same, but the server's key pair is that of many connections; and all of
- * a client from one key exchange.
+ * Every connection with its own key exchange; the same, but the server has a fresh key pair for each as well; and all of a
+ * client from one key exchange.
  */
 export const libraryPeers: readonly Peer[] = [
   library('tcpcrypt library', 'all'),
-  library('tcpcrypt library, key of 10 s', 'connections', { keyLifetime: 10_000 }),
+  library('tcpcrypt library, fresh keys', 'connections', { keyLifetime: 0 }),
   library('tcpcrypt library resumed', 'connections', { resume: true }),
 ];

@@ -142,7 +142,11 @@ class NistKeyPair implements KeyPair {
     }
   }
 
+  /** Another private key, known to all, takes the place of ours, which OpenSSL clears: not only when it is collected. */
   erase(): void {
+    this.#ecdh?.setPrivateKey(ONE);
     this.#ecdh = undefined;
   }
 }
+
+const ONE = Uint8Array.of(1);

@@ -11,7 +11,7 @@ import { shareOf } from '../kernel/shares.js';
 import type { Share } from '../kernel/steering.js';
 import { TruePeers } from '../kernel/true-peer.js';
 import { Wishes } from '../kernel/wishes.js';
-import { type EncryptionOptions, encryption } from '../socket/options.js';
+import { type EncryptionOptions, encryption, encryptionOfListener } from '../socket/options.js';
 import { Capacity, type Limits } from './capacity.js';
 import { ConnectionLog, type Numbers } from './connection-log.js';
 import type { ConnectionStatus } from './control/protocol.js';
@@ -94,7 +94,7 @@ export class Engine implements Workforce {
   /** @throws ERR_TCPCRYPT_KERNEL_ABSENT, ERR_TCPCRYPT_PERMISSION, ERR_TCPCRYPT_SYSTEM */
   static async open(options: EngineOptions): Promise<Engine> {
     const { queue, logger, onFailure, maps, ipv6, policy, worker } = options;
-    const wanted = encryption({ ...options, mode: 'opportunistic' });
+    const wanted = { ...options, mode: 'opportunistic' } as const;
     const log = new ConnectionLog(logger, worker?.numbers);
     const remembered = Math.ceil(MEMORY_LIMIT / (worker?.count ?? 1));
     const memory = new PathMemory(remembered);
@@ -113,9 +113,10 @@ export class Engine implements Workforce {
       },
       worker?.files,
     );
-    const common = { encryption: wanted, log, carried, wishes, capacity, hosts, ipv6 };
+    const common = { log, carried, wishes, capacity, hosts, ipv6 };
     const outbound = await Outbound.open({
       ...common,
+      encryption: encryption(wanted),
       queue,
       memory,
       knownPlain,
@@ -125,6 +126,7 @@ export class Engine implements Workforce {
     try {
       const inbound = await Inbound.open({
         ...common,
+        encryption: encryptionOfListener(wanted),
         truePeers,
         ...(worker === undefined ? {} : { ports: worker.share }),
       });

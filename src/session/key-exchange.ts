@@ -68,28 +68,23 @@ export class KeyExchangeA {
   }
 }
 
-/** Host B's part: waits for Init1, answers with Init2. */
-export class KeyExchangeB {
-  readonly #input: KeyExchangeInput;
-
-  constructor(input: KeyExchangeInput) {
-    this.#input = input;
-  }
-
-  /**
-   * @param init1 the complete message as received, ignored bytes included
-   * @throws ERR_TCPCRYPT_INIT_NO_CIPHER, ERR_TCPCRYPT_INIT_PUBLIC_KEY, and those of decodeInit1
-   */
-  receiveInit1(init1: Uint8Array): KeyExchangeOutput & { readonly init2: Uint8Array } {
-    const { tep, transcript, ciphers, nonce, keyPair } = this.#input;
-    const received = complete<Init1>(decodeInit1(tep, init1));
-    const cipher = ciphers.find((accepted) => received.ciphers.includes(accepted));
-    if (cipher === undefined) throw new TcpcryptError('ERR_TCPCRYPT_INIT_NO_CIPHER');
-    const init2 = encodeInit2(tep, { cipher, nonce, publicKey: keyPair.publicKey });
-    const es = keyPair.agree(received.publicKey);
-    const secret = SessionSecret.ofKeyExchange({ transcript, nonceA: received.nonce, init1, init2, es });
-    return { init2, secret, cipher, init1Length: init1.length, init2Length: init2.length };
-  }
+/**
+ * Host B's part: waits for Init1, answers with Init2.
+ *
+ * @param init1 the complete message as received, ignored bytes included
+ * @throws ERR_TCPCRYPT_INIT_NO_CIPHER, ERR_TCPCRYPT_INIT_PUBLIC_KEY, and those of decodeInit1
+ */
+export function answerInit1(
+  { tep, transcript, ciphers, nonce, keyPair }: KeyExchangeInput,
+  init1: Uint8Array,
+): KeyExchangeOutput & { readonly init2: Uint8Array } {
+  const received = complete<Init1>(decodeInit1(tep, init1));
+  const cipher = ciphers.find((accepted) => received.ciphers.includes(accepted));
+  if (cipher === undefined) throw new TcpcryptError('ERR_TCPCRYPT_INIT_NO_CIPHER');
+  const init2 = encodeInit2(tep, { cipher, nonce, publicKey: keyPair.publicKey });
+  const es = keyPair.agree(received.publicKey);
+  const secret = SessionSecret.ofKeyExchange({ transcript, nonceA: received.nonce, init1, init2, es });
+  return { init2, secret, cipher, init1Length: init1.length, init2Length: init2.length };
 }
 
 /** The caller waited for the whole message; a message that now needs more contradicts itself. */

@@ -1,6 +1,6 @@
 import type { AeadFactory, KeyPair } from '../crypto/index.js';
 import { TcpcryptError } from '../errors.js';
-import { type AeadId, isAeadId, TEPS } from '../wire/index.js';
+import { type AeadId, isAeadId, TEPS, type TepId } from '../wire/index.js';
 import type { Negotiated, NegotiatedResumption } from './negotiation.js';
 import type { PlaintextRoom } from './receiver.js';
 import type { ResumableSession } from './resumption.js';
@@ -12,8 +12,11 @@ export interface SessionOptions {
   readonly ciphers?: readonly AeadId[];
   /** Source of N_A or N_B; default: OpenSSL's generator. */
   readonly random?: (size: number) => Uint8Array;
-  /** Of the negotiated TEP; default: a fresh one (TC-8). */
-  readonly keyPair?: KeyPair | undefined;
+  /**
+   * Gives a key pair of the negotiated TEP when it is needed: host A for Init1, at once; host B when Init1 has come. It is not
+   * the session's to erase. Default: a fresh one, which is erased after use (TC-8).
+   */
+  readonly keyPair?: (() => KeyPair) | undefined;
   /** For `negotiated.kind` 'resume', and only then: what was kept. `secret` is copied; erase the original. */
   readonly resumption?: ResumableSession | undefined;
   /** Keep what the next session of the chain needs, for `takeResumable()` (TC-29). Default: false. */
@@ -33,20 +36,9 @@ export interface SessionOptions {
 }
 
 /** @throws ERR_TCPCRYPT_ARGUMENT */
-export function checkOptions({
-  negotiated,
-  ciphers,
-  keyPair,
-  maxFrameData,
-  rekeyAfterBytes,
-}: SessionOptions): void {
-  const reject = (detail: string): never => {
-    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail });
-  };
+export function checkOptions({ ciphers, maxFrameData, rekeyAfterBytes }: SessionOptions): void {
   if (ciphers !== undefined && (ciphers.length < 1 || ciphers.length > 255 || !ciphers.every(isAeadId)))
     reject('ciphers: 1 to 255 identifiers of AEAD algorithms');
-  if (keyPair !== undefined && keyPair.curve !== TEPS[negotiated.tep].curve)
-    reject('keyPair: of another TEP');
   if (
     maxFrameData !== undefined &&
     !(Number.isInteger(maxFrameData) && maxFrameData >= 1 && maxFrameData <= MAX_FRAME_DATA)
@@ -57,13 +49,19 @@ export function checkOptions({
 }
 
 /** @throws ERR_TCPCRYPT_ARGUMENT */
+export function checkKeyPair({ curve }: KeyPair, tep: TepId): void {
+  if (curve !== TEPS[tep].curve) reject('keyPair: of another TEP');
+}
+
+/** @throws ERR_TCPCRYPT_ARGUMENT */
 export function checkResumption(
   { tep }: NegotiatedResumption,
   kept: ResumableSession | undefined,
 ): ResumableSession {
-  if (kept === undefined || kept.tep !== tep)
-    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
-      detail: 'resumption: of the negotiated TEP, and required',
-    });
+  if (kept === undefined || kept.tep !== tep) reject('resumption: of the negotiated TEP, and required');
   return kept;
+}
+
+function reject(detail: string): never {
+  throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail });
 }

@@ -33,13 +33,13 @@ import {
 } from '../wire/index.js';
 import { ByteQueue } from './byte-queue.js';
 import { joined } from './joined.js';
-import { KeyExchangeA, KeyExchangeB, type KeyExchangeOutput } from './key-exchange.js';
+import { answerInit1, KeyExchangeA, type KeyExchangeInput, type KeyExchangeOutput } from './key-exchange.js';
 import { SessionSecret } from './key-schedule.js';
 import type { NegotiatedFresh, NegotiatedResumption, Role } from './negotiation.js';
 import { Receiver } from './receiver.js';
 import type { ResumableSession } from './resumption.js';
 import { Sender, WriteQueue } from './sender.js';
-import { checkOptions, checkResumption, type SessionOptions } from './session-options.js';
+import { checkKeyPair, checkOptions, checkResumption, type SessionOptions } from './session-options.js';
 import { DEFAULT_CIPHERS, MAX_FRAME_DATA, REKEY_AFTER_BYTES } from './tuning.js';
 
 export type SessionEvent =
@@ -61,7 +61,7 @@ export type SessionState = 'exchanging' | 'open' | 'closed' | 'failed';
 /** How far the two directions are, and what is needed to get further. */
 type Phase =
   | { readonly name: 'awaiting-init2'; readonly exchange: KeyExchangeA }
-  | { readonly name: 'awaiting-init1'; readonly exchange: KeyExchangeB }
+  | { readonly name: 'awaiting-init1'; readonly negotiated: NegotiatedFresh }
   | { readonly name: 'framing'; readonly sender: Sender; readonly receiver: Receiver }
   | { readonly name: 'failed' };
 
@@ -228,18 +228,21 @@ export class Session {
   }
 
   /** A -> B : Init1. B waits for it. */
-  #startExchange({ role, tep, transcript }: NegotiatedFresh): Phase {
-    const { ciphers = DEFAULT_CIPHERS, random = publicRandomBytes } = this.#options;
-    let { keyPair } = this.#options;
-    if (keyPair === undefined) {
-      keyPair = generateKeyPair(TEPS[tep].curve);
-      this.#keyPair = keyPair;
-    }
-    const input = { tep, transcript, ciphers, keyPair, nonce: random(INIT_NONCE_LENGTH) };
-    if (role === 'B') return { name: 'awaiting-init1', exchange: new KeyExchangeB(input) };
-    const exchange = new KeyExchangeA(input);
+  #startExchange(negotiated: NegotiatedFresh): Phase {
+    if (negotiated.role === 'B') return { name: 'awaiting-init1', negotiated };
+    const exchange = new KeyExchangeA(this.#exchangeInput(negotiated));
     this.#transmit.push(exchange.init1);
     return { name: 'awaiting-init2', exchange };
+  }
+
+  /** Not before it is needed: who never sends Init1 costs no key pair. */
+  #exchangeInput({ tep, transcript }: NegotiatedFresh): KeyExchangeInput {
+    const { ciphers = DEFAULT_CIPHERS, random = publicRandomBytes } = this.#options;
+    const given = this.#options.keyPair?.();
+    const keyPair = given ?? generateKeyPair(TEPS[tep].curve);
+    if (given === undefined) this.#keyPair = keyPair;
+    else checkKeyPair(given, tep);
+    return { tep, transcript, ciphers, keyPair, nonce: random(INIT_NONCE_LENGTH) };
   }
 
   /** No Init messages: frames begin at offset 0 (RFC 8548 §3.5). */
@@ -269,7 +272,7 @@ export class Session {
       case 'awaiting-init1': {
         const message = this.#takeInit((bytes) => decodeInit1(this.tep, bytes));
         if (message === undefined) return false;
-        const { init2, ...output } = phase.exchange.receiveInit1(message);
+        const { init2, ...output } = answerInit1(this.#exchangeInput(phase.negotiated), message);
         this.#transmit.push(init2);
         this.#phase = this.#finishExchange(output);
         return true;

@@ -11,7 +11,7 @@ import {
   type TepId,
 } from '../session/index.js';
 import { defaultSessionCache, SessionCache } from './session-cache.js';
-import { MAX_KEY_LIFETIME, SharedKeyPairs } from './shared-key-pairs.js';
+import { KEY_LIFETIME, MAX_KEY_LIFETIME, SharedKeyPairs } from './shared-key-pairs.js';
 
 /**
  * `opportunistic`: encrypt when the peer can, otherwise go on as plain TCP.
@@ -29,8 +29,9 @@ export interface EncryptionOptions {
   /** Milliseconds for the key exchange, counted from the end of the TCP handshake. */
   readonly handshakeTimeout?: number;
   /**
-   * Servers: milliseconds for which all connections use one key pair, at most 120,000. Default 0: each connection has one
-   * of its own. A key agreement costs a server half as much then, and forward secrecy is as fine as this time.
+   * Servers: milliseconds for which all connections use one key pair, at most 120,000; default 1000. Forward secrecy is as
+   * fine as this time. 0: each connection has a pair of its own, and a key exchange costs the server twice as much.
+   * Connections that this end opens always have one of their own: it would tell that they are of one client.
    */
   readonly keyLifetime?: number;
   /** How many SYN segments carry the ENO option before it is left out, for paths that drop unknown options. */
@@ -92,7 +93,7 @@ export interface Encryption {
   readonly ciphers: readonly AeadId[];
   readonly handshakeTimeout: number;
   readonly synTries: number;
-  /** Undefined: a key pair for each connection. */
+  /** Of connections that this end accepts. Undefined: a key pair for each connection. */
   readonly keyPairs: SharedKeyPairs | undefined;
   /** Take role B in a simultaneous open (RFC 8547 §4.3). */
   readonly roleB: boolean;
@@ -111,7 +112,7 @@ export const ATTEMPT_DELAY = 250;
 /** Data are encrypted as fast as the operating system takes them over, in portions of this size. */
 export const PORTION = 4 * MAX_FRAME_DATA;
 
-/** Fills in the defaults. @throws ERR_TCPCRYPT_ARGUMENT */
+/** Fills in the defaults, for connections that this end opens. @throws ERR_TCPCRYPT_ARGUMENT */
 export function encryption(options: EncryptionOptions): Encryption {
   const { auth, mode: wish = 'opportunistic' } = options;
   check(wish === 'opportunistic' || wish === 'required', 'mode', wish);
@@ -125,9 +126,8 @@ export function encryption(options: EncryptionOptions): Encryption {
   check(isInteger(handshakeTimeout, 1, 2 ** 31 - 1), 'handshakeTimeout', handshakeTimeout);
   const synTries = options.synTries ?? SYN_TRIES;
   check(isInteger(synTries, 1, 255), 'synTries', synTries);
-  const { keyLifetime = 0, role = 'A' } = options;
+  const { keyLifetime = KEY_LIFETIME, role = 'A' } = options;
   check(isInteger(keyLifetime, 0, MAX_KEY_LIFETIME), 'keyLifetime', keyLifetime);
-  const keyPairs = keyLifetime > 0 ? new SharedKeyPairs(keyLifetime, handshakeTimeout) : undefined;
   check(role === 'A' || role === 'B', 'role', role);
   const { aware = auth !== undefined, mandatoryAware = false, rekey = {} } = options;
   check(
@@ -145,7 +145,7 @@ export function encryption(options: EncryptionOptions): Encryption {
     ciphers,
     handshakeTimeout,
     synTries,
-    keyPairs,
+    keyPairs: undefined,
     roleB: role === 'B',
     resumption,
     aware,
@@ -153,6 +153,13 @@ export function encryption(options: EncryptionOptions): Encryption {
     rekey,
     auth,
   };
+}
+
+/** The same for connections that this end accepts; all that have the result share key pairs. */
+export function encryptionOfListener(options: EncryptionOptions): Encryption {
+  const { keyLifetime = KEY_LIFETIME } = options;
+  const common = encryption(options);
+  return keyLifetime === 0 ? common : { ...common, keyPairs: new SharedKeyPairs(keyLifetime) };
 }
 
 function resumptionOf(wanted: boolean | SessionCache | ResumptionOptions): Resumption {

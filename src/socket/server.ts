@@ -8,7 +8,7 @@ import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
 import { onConnection } from './accept.js';
 import { withoutKernel } from './connect.js';
-import { check, type Encryption, type EncryptionOptions, encryption } from './options.js';
+import { check, type Encryption, type EncryptionOptions, encryptionOfListener } from './options.js';
 import { passiveEnoOffer } from './passive-offer.js';
 import { type Accepting, attach, Socket } from './socket.js';
 import { asSystemError } from './system-error.js';
@@ -75,7 +75,7 @@ export class Server extends EventEmitter {
 
   constructor(options: ServerOptions = {}, listener?: (socket: Socket) => void) {
     super();
-    this.#encryption = encryption(options);
+    this.#encryption = encryptionOfListener(options);
     this.#options = options;
     this.#server = new TcpServer({ allowHalfOpen: true });
     onConnection(this.#server, (transport) => this.#accept(transport));

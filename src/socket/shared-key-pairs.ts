@@ -1,37 +1,32 @@
 /**
- * One key pair for all connections that a server accepts within a bounded time (RFC 8548 §3.3, TC-8): an option for
- * servers to which a key pair for each connection is too much. Forward secrecy is then as fine as that time.
+ * One key pair for all connections that a server accepts within a bounded time (RFC 8548 §3.3, TC-8). Forward secrecy is then
+ * as fine as that time; the nonces N_A and N_B keep the keys of all connections different.
  *
- *     0            lifetime            lifetime + handshake
- *     │ handed out │ in use by those   │ erased
- *                    that have it
+ *     first Init1                          lifetime
+ *     │ made, and answers each Init1 since │ erased; the next Init1 makes another
  */
 import { generateKeyPair, type KeyPair, TEPS, type TepId } from '../session/index.js';
 
+/** Chosen by us: milliseconds. It saves a server half of its public-key work, and a minute would not save more. */
+export const KEY_LIFETIME = 1000;
 /** The longest time for which RFC 8548's drafts recommended to use a key pair: two minutes (draft-04 §9). */
 export const MAX_KEY_LIFETIME = 120_000;
 
 export class SharedKeyPairs {
   readonly #pairs = new Map<TepId, KeyPair>();
 
-  /**
-   * @param lifetime  milliseconds for which a pair is handed out
-   * @param handshake milliseconds in which whoever got it is done with it
-   */
-  constructor(
-    readonly lifetime: number,
-    readonly handshake: number,
-  ) {}
+  /** @param lifetime milliseconds */
+  constructor(readonly lifetime: number) {}
 
-  /** The pair of the moment. It is not the caller's to erase. */
-  take(tep: TepId): KeyPair {
+  /** The pair of the moment, for now: who wants it later asks again. It is not the caller's to erase. */
+  current(tep: TepId): KeyPair {
     const current = this.#pairs.get(tep);
     if (current !== undefined) return current;
     const pair = generateKeyPair(TEPS[tep].curve);
     this.#pairs.set(tep, pair);
     setTimeout(() => {
       this.#pairs.delete(tep);
-      setTimeout(() => pair.erase(), this.handshake).unref();
+      pair.erase();
     }, this.lifetime).unref();
     return pair;
   }

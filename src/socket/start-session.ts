@@ -16,12 +16,11 @@ export function startSession(
   transport: TcpSocket,
   room: ChannelHandlers['room'],
 ): Session {
-  const { kind, role, tep } = negotiated;
+  const { kind, tep } = negotiated;
   const session = new Session({
     negotiated,
     ciphers,
-    // Only host B's: every connection that host A opens has an Encryption of its own.
-    keyPair: kind === 'fresh' && role === 'B' ? keyPairs?.take(tep) : undefined,
+    keyPair: keyPairs && (() => keyPairs.current(tep)),
     rekeyAfterBytes: rekey.afterBytes,
     resumption: kind === 'resume' ? resuming.session : undefined,
     // The chain of a resumed session is in the cache already.

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createECDH, randomBytes } from 'node:crypto';
+import { createECDH, ECDH, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { type Curve, evpKeyPairs, generateKeyPair, importKeyPair, type KeyPair } from '#src/crypto/index.js';
 import { withCode } from '../support/code.js';
@@ -67,6 +67,41 @@ test('TC-12: keys of small order, which force an all-zero secret, are refused', 
       assert.throws(() => generateKeyPair(curve).agree(point), withCode('ERR_TCPCRYPT_INIT_PUBLIC_KEY'));
 });
 
+/** Of the right length and form, but no public key: x of no point (y² would be no square), or of small order. */
+function invalidKeys(curve: Curve, length: number): Uint8Array[] {
+  if (curve === 'X25519' || curve === 'X448')
+    return [new Uint8Array(length), Uint8Array.of(1, ...new Uint8Array(length - 1))];
+  const name = curve === 'P-256' ? 'prime256v1' : 'secp521r1';
+  const isPoint = (key: Uint8Array): boolean => {
+    try {
+      return ECDH.convertKey(key, name).length > 0;
+    } catch {
+      return false;
+    }
+  };
+  const found: Uint8Array[] = [Uint8Array.of(2, ...new Uint8Array(length - 1).fill(0xff))]; // beyond the field
+  for (let x = 1; found.length < 4; x++) {
+    const key = new Uint8Array(length).fill(0);
+    key[0] = 2 + (x & 1);
+    key[length - 1] = x;
+    if (!isPoint(key)) found.push(key);
+  }
+  return found;
+}
+
+for (const [curve, publicKeyLength] of CURVES) {
+  test(`TC-9, TC-12: ${curve}: a pair that is used often refuses invalid keys among valid ones, and stays as it was`, () => {
+    const pair = generateKeyPair(curve);
+    for (let i = 0; i < 3; i++) {
+      for (const key of invalidKeys(curve, publicKeyLength))
+        assert.throws(() => pair.agree(key), withCode('ERR_TCPCRYPT_INIT_PUBLIC_KEY'), toHex(key));
+      const peer = generateKeyPair(curve);
+      assert.deepEqual(pair.agree(peer.publicKey), peer.agree(pair.publicKey));
+      assert.deepEqual(pair.agree(peer.publicKey), peer.agree(pair.publicKey));
+    }
+  });
+}
+
 test('a thousand key pairs: making one does not wait for the garbage collection of another, or of itself', () => {
   const keys = new Set(Array.from({ length: 1000 }, () => toHex(generateKeyPair('X25519').publicKey)));
   assert.equal(keys.size, 1000);
@@ -87,6 +122,23 @@ for (const curve of ['X25519', 'X448'] as const) {
     }
   });
 }
+
+test('TC-8: of an erased NIST key pair node:crypto has the private key no longer', ({ mock }) => {
+  const made: ECDH[] = [];
+  const generateKeys = ECDH.prototype.generateKeys as () => Buffer;
+  mock.method(ECDH.prototype, 'generateKeys', function (this: ECDH) {
+    made.push(this);
+    return generateKeys.call(this);
+  });
+  for (const curve of ['P-256', 'P-521'] as const) {
+    const pair = generateKeyPair(curve);
+    const ecdh = made.pop();
+    assert.ok(ecdh);
+    assert.notEqual(BigInt(`0x${ecdh.getPrivateKey('hex')}`), 1n);
+    pair.erase();
+    assert.equal(BigInt(`0x${ecdh.getPrivateKey('hex')}`), 1n);
+  }
+});
 
 test('TC-8: an erased key pair agrees on nothing', () => {
   const pairs = CURVES.map(([curve]) => generateKeyPair(curve));

@@ -55,32 +55,38 @@ const SERVER = {
   bpf_map_lookup_and_delete_elem: 1,
 };
 
+/** Daemons that count, and a server on bob. */
+async function openCounting(flags: readonly string[]): Promise<Pair> {
+  const { NODE_OPTIONS } = process.env;
+  process.env.NODE_OPTIONS = `${NODE_OPTIONS ?? ''} --import=${COUNTED}`;
+  try {
+    const pair = await Pair.open('both ends', flags);
+    pair.bob.spawn(...python(MANY, 'serve', '7500', 'client'), { stdio: 'ignore' });
+    await pair.bob.waitForListener(7500);
+    return pair;
+  } finally {
+    if (NODE_OPTIONS === undefined) delete process.env.NODE_OPTIONS;
+    else process.env.NODE_OPTIONS = NODE_OPTIONS;
+  }
+}
+
+async function calls(daemon: DaemonProcess | undefined): Promise<Record<string, number>> {
+  assert.ok(daemon);
+  const from = daemon.lines.length;
+  process.kill(daemon.pid, 'SIGWINCH');
+  const line = await daemon.line((each) => each.event === 'calls' && daemon.lines.indexOf(each) >= from);
+  return (line as { calls?: Record<string, number> }).calls ?? {};
+}
+
+const connect = (pair: Pair, count: number) =>
+  pair.alice.run(...python(MANY, 'call', pair.bob.address4, '7500', 'client', `${count}`, '1'));
+
 describe('cost of a connection', { skip }, () => {
   let pair: Pair;
   before(async () => {
-    const { NODE_OPTIONS } = process.env;
-    process.env.NODE_OPTIONS = `${NODE_OPTIONS ?? ''} --import=${COUNTED}`;
-    try {
-      pair = await Pair.open('both ends');
-    } finally {
-      if (NODE_OPTIONS === undefined) delete process.env.NODE_OPTIONS;
-      else process.env.NODE_OPTIONS = NODE_OPTIONS;
-    }
-    pair.bob.spawn(...python(MANY, 'serve', '7500', 'client'), { stdio: 'ignore' });
-    await pair.bob.waitForListener(7500);
+    pair = await openCounting([]);
   });
   after(() => pair?.close());
-
-  async function calls(daemon: DaemonProcess | undefined): Promise<Record<string, number>> {
-    assert.ok(daemon);
-    const from = daemon.lines.length;
-    process.kill(daemon.pid, 'SIGWINCH');
-    const line = await daemon.line((each) => each.event === 'calls' && daemon.lines.indexOf(each) >= from);
-    return (line as { calls?: Record<string, number> }).calls ?? {};
-  }
-
-  const connect = (count: number) =>
-    pair.alice.run(...python(MANY, 'call', pair.bob.address4, '7500', 'client', `${count}`, '1'));
 
   const ends = [
     { name: 'client', most: CLIENT, daemon: () => pair.onAlice },
@@ -88,9 +94,9 @@ describe('cost of a connection', { skip }, () => {
   ];
   for (const { name, most, daemon } of ends) {
     test(`calls of the daemon at the ${name}, one connection after the other`, async () => {
-      await connect(3);
+      await connect(pair, 3);
       await calls(daemon());
-      await connect(CONNECTIONS);
+      await connect(pair, CONNECTIONS);
       const counted = await calls(daemon());
       for (const [call, limit] of Object.entries(most)) {
         // A timer, or the end of an earlier connection, may be among them.
@@ -99,4 +105,26 @@ describe('cost of a connection', { skip }, () => {
       }
     });
   }
+});
+
+describe('public-key work of fresh connections', { skip }, () => {
+  let pair: Pair;
+  before(async () => {
+    pair = await openCounting(['--no-resume']);
+  });
+  after(() => pair?.close());
+
+  test('TC-8: one agreement at each end, a key pair for each at the client, one of a second at the server', async () => {
+    await connect(pair, 3);
+    for (const daemon of [pair.onAlice, pair.onBob]) await calls(daemon);
+    const started = performance.now();
+    await connect(pair, CONNECTIONS);
+    const seconds = (performance.now() - started) / 1000;
+    const [client, server] = [await calls(pair.onAlice), await calls(pair.onBob)];
+    assert.equal(client.EVP_PKEY_derive, CONNECTIONS);
+    assert.equal(client.EVP_PKEY_keygen, CONNECTIONS);
+    assert.equal(server.EVP_PKEY_derive, CONNECTIONS);
+    const pairs = server.EVP_PKEY_keygen ?? 0;
+    assert.ok(pairs <= seconds + 1, `${pairs} key pairs in ${seconds} s`);
+  });
 });

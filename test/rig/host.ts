@@ -226,7 +226,7 @@ export class Host implements TcpUser {
       rekeyAfterBytes,
       keepResumable: true,
       random: (size) => this.#random.bytes(size),
-      keyPair: fixedKeyPair(this.side, negotiated.tep),
+      keyPair: () => fixedKeyPair(this.side, negotiated.tep),
       aead: (name, key) => this.#watchedAead(name, key),
     };
     const { resumption } = this.eno;

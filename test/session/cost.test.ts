@@ -83,6 +83,17 @@ test('a fresh connection: one key pair, one agreement, and four values of two ke
   assert.ok(withoutHashes(counts) <= 18, `calls of OpenSSL: ${JSON.stringify(counts)}`);
 });
 
+test('host B makes no key pair before Init1 is there', () => {
+  const counts = during(() => {
+    const session = new Session({ negotiated: negotiated('B') });
+    session.handleData(
+      new Session({ negotiated: negotiated('A') }).pollTransmit()[0]?.subarray(0, -1) ?? new Uint8Array(),
+    );
+    session.destroy();
+  });
+  assert.equal(counts.generate, 1, "host A's");
+});
+
 test('a resumed connection: no key pair, no agreement, four values of two keys for each end', () => {
   const first = new Pair(
     new Session({ negotiated: negotiated('A'), keepResumable: true }),

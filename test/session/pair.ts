@@ -38,7 +38,7 @@ const fixedRandom = (role: Role) => (size: number) => new Uint8Array(size).fill(
 export function fixedSession(role: Role, options: Partial<SessionOptions> = {}, tep: TepId = 0x23): Session {
   return new Session({
     negotiated: negotiated(role, tep),
-    keyPair: keyPairOf(role, tep),
+    keyPair: () => keyPairOf(role, tep),
     random: fixedRandom(role),
     ciphers: [0x0001],
     ...options,

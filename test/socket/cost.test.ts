@@ -34,7 +34,9 @@ async function exchange(port: number, resumption: boolean): Promise<boolean> {
 }
 
 async function listening(resumption: boolean): Promise<{ server: Server; port: number }> {
-  const server = library.createServer({ mode: 'required', resumption }, (socket) => socket.pipe(socket));
+  const server = library.createServer({ mode: 'required', resumption, keyLifetime: 60_000 }, (socket) =>
+    socket.pipe(socket),
+  );
   server.listen(0, HOST);
   await once(server, 'listening');
   return { server, port: (server.address() as AddressInfo).port };
@@ -68,6 +70,7 @@ test('fresh: eleven system calls besides the six messages, and four values of tw
     shutdown: 2,
   });
   assert.equal(counts.EVP_PKEY_derive, 2);
+  assert.equal(counts.EVP_PKEY_keygen, 1, "the client's; the server's is another connection's as well");
   assert.equal(counts.SHA256_Final, 2 * 2, 'Extract');
   assert.equal(counts.SHA256_Transform, 2 * (2 * 2 + 2 * 4));
 });

@@ -98,7 +98,7 @@ class Programme {
     } else {
       const negotiated = negotiatedAs(role, tep);
       const nonce = new Uint8Array(32).fill(9);
-      const keyPair = fixedKeyPair('victim', tep);
+      const keyPair = () => fixedKeyPair('victim', tep);
       this.#victim = new Session({ negotiated, ciphers, keyPair, random: () => nonce, ...limits });
       this.#peer = new LoosePeer({
         role: role === 'A' ? 'B' : 'A',
