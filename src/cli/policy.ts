@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
-import { type Explanation, explain, type Question, type Step } from '../daemon/policy/explain.js';
+import { type Explanation, effect, explain, type Question, type Step } from '../daemon/policy/explain.js';
 import { contains, type Network, parseNetwork } from '../daemon/policy/network.js';
 import {
   BUILT_IN,
@@ -28,6 +28,8 @@ const MEANING: Record<PolicyAction, string> = {
   private: 'encrypted, or refused',
   block: 'refused',
 };
+
+const WITHIN = 'does not concern connections within this host';
 
 export function register(program: Command): void {
   const policy = program
@@ -112,7 +114,7 @@ function explainTo(options: ExplainOptions): void {
   };
   const policy = policyOf(options.policy);
   const found = explain(policy, question);
-  print(json, asJson(policy, direction, found), asText(policy, direction, to, found));
+  print(json, asJson(policy, direction, found), asText(policy, question, to, found));
 }
 
 function policyOf(file: string | undefined): Policy {
@@ -120,12 +122,14 @@ function policyOf(file: string | undefined): Policy {
   return loadPolicy(file ?? DEFAULT_POLICY_FILE);
 }
 
-function asText(policy: Policy, direction: Direction, to: Endpoint, found: Explanation): string {
+function asText(policy: Policy, question: Question, to: Endpoint, found: Explanation): string {
+  const { direction } = question;
   const { action, decided } = found;
-  const open = found.open.filter(({ rule }) => rule.action !== action);
+  const open = found.open.filter(({ rule }) => effect(rule.action, question) !== action);
+  const within = decided.rule.action === action ? '' : `; it says ${decided.rule.action}, which ${WITHIN}`;
   return [
-    `${direction} to ${to.address}${to.port === undefined ? '' : ` port ${to.port}`}: ${action} (${meaningOf(decided.rule)})`,
-    `  by ${stepName(policy, decided)}: ${decided.why}`,
+    `${direction} to ${to.address}${to.port === undefined ? '' : ` port ${to.port}`}: ${action} (${within === '' ? meaningOf(decided.rule) : MEANING[action]})`,
+    `  by ${stepName(policy, decided)}: ${decided.why}${within}`,
     ...(open.length === 0 ? [] : ['unless, as it was not said,']),
     ...open.map((step) => `  ${stepName(policy, step)} applies, for ${step.why}: ${step.rule.action}`),
   ].join('\n');

@@ -186,6 +186,23 @@ describe('what a policy says', () => {
     assert.equal(action(withClearPorts(BUILT_IN, [444]), { peer: network('192.0.2.1'), port: 444 }), 'clear');
   });
 
+  test('within the host nothing is encrypted, whatever the rules say; outbound rules can block', () => {
+    const local = { peer: network('127.0.0.1'), thisHost: true };
+    const strict = policy('[[rule]]\naction = "block"\nport = 7\n[[rule]]\naction = "private"');
+    assert.equal(action(strict, { ...local, port: 8 }), 'clear');
+    assert.equal(action(strict, { ...local, port: 7 }), 'block');
+    assert.equal(action(strict, { ...local, port: 7, direction: 'inbound' }), 'clear');
+    assert.equal(action(strict, { peer: network('192.0.2.1'), port: 8 }), 'private');
+  });
+
+  test('no address as destination is the loopback address', () => {
+    const blocks = policy('[[rule]]\naction = "block"\nnetwork = ["127.0.0.0/8", "::1"]');
+    for (const nowhere of ['0.0.0.0', '::']) {
+      assert.equal(action(blocks, { peer: network(nowhere), port: 444 }), 'block');
+      assert.equal(action(BUILT_IN, { peer: network(nowhere), port: 444 }), 'clear');
+    }
+  });
+
   test('rules about what the question does not tell leave it open', () => {
     const { action: found, open } = explain(policy(FULL), {
       direction: 'outbound',

@@ -1,5 +1,5 @@
 /** Which rule decides, and why: the same as the rules in the kernel, in words. */
-import { contains, type Network, networkText } from './network.js';
+import { contains, type Network, networkText, parseNetwork } from './network.js';
 import {
   allRules,
   type Direction,
@@ -35,6 +35,7 @@ export interface Step {
 }
 
 export interface Explanation {
+  /** What becomes of the connection: the rule's action, but within this host nothing is encrypted, see {@link effect}. */
   readonly action: PolicyAction;
   readonly decided: Step;
   /** Rules before it that would decide, depending on what the question does not tell. */
@@ -42,7 +43,8 @@ export interface Explanation {
   readonly steps: readonly Step[];
 }
 
-export function explain(policy: Policy, question: Question): Explanation {
+export function explain(policy: Policy, asked: Question): Explanation {
+  const question = arrived(asked);
   const steps: Step[] = [];
   const rules = allRules(policy).filter(({ directions }) => directions.includes(question.direction));
   for (const rule of rules) {
@@ -51,11 +53,34 @@ export function explain(policy: Policy, question: Question): Explanation {
     steps.push(step);
     if (step.match === 'yes') {
       const open = steps.filter(({ match }) => match === 'open');
-      return { action: rule.action, decided: step, open, steps };
+      return { action: effect(rule.action, question), decided: step, open, steps };
     }
   }
   throw new Error('the default matches everything');
 }
+
+/**
+ * Connections within this host are not encrypted, whatever rule decides: they do not leave it. They can be blocked, but
+ * only where they begin.
+ */
+export const effect = (
+  action: PolicyAction,
+  { direction, thisHost = false }: Pick<Question, 'direction' | 'thisHost'>,
+): PolicyAction => (thisHost && (action !== 'block' || direction === 'inbound') ? 'clear' : action);
+
+/** The kernel takes a destination without address, 0.0.0.0 or ::, for the loopback address. */
+function arrived(question: Question): Question {
+  const { direction, peer } = question;
+  const loopback = direction === 'outbound' && peer !== undefined && LOOPBACK.get(networkText(peer));
+  return loopback ? { ...question, peer: loopback, thisHost: true } : question;
+}
+
+const LOOPBACK = new Map(
+  [
+    ['0.0.0.0/32', '127.0.0.1'],
+    ['::/128', '::1'],
+  ].map(([none = '', address = '']) => [none, parseNetwork(address)]),
+);
 
 interface Condition {
   readonly text: string;
