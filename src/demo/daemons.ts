@@ -98,7 +98,7 @@ export class DaemonProcess {
   }
 
   /** @returns the exit code; null when a signal ended it */
-  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<number | null> {
+  async stop(signal: 'SIGTERM' | 'SIGQUIT' | 'SIGKILL' = 'SIGTERM'): Promise<number | null> {
     if (this.running) {
       this.#process.kill(signal);
       await new Promise((resolve) => this.#process.once('exit', resolve));

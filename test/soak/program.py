@@ -1,5 +1,6 @@
-"""The application under soak: `server PORT COUNT` listens on COUNT ports, `client ADDRESS PORT COUNT FIRST LAST SEED
-[SECONDS]` makes connections number FIRST to LAST, several at a time; with SECONDS, all at once and for that long.
+"""The application under soak: `server FAMILY PORT COUNT` listens on COUNT ports, `client FROM TO PORT COUNT FIRST LAST SEED
+[SECONDS]` makes connections number FIRST to LAST, several at a time; with SECONDS, all at once and for that long. FROM and
+TO: addresses with commas, of which each connection uses one, at random. `block`: the bytes that all data are cut out of.
 
 Each end prints a line of JSON for each connection: {id, plan, how, sent, got, altered}. "how" is "end" (both directions
 ended in order), "reset", "refused", another errno, or what the end did itself: "i reset", "i closed".
@@ -10,10 +11,13 @@ Plans: "up-down": the client sends, ends its direction, and reads. "down-up": th
 import errno, json, os, random, socket, struct, sys, threading, time
 
 PLANS = ['up-down', 'down-up', 'duplex', 'reset', 'close', 'echo']
-HEADER = struct.Struct('!IQQB')
+MARKER = b'soak, in the open' # plaintext-watch.ts looks for it on the wire
+HEADER = struct.Struct('!%dsIQQB' % len(MARKER))
+IP_BIND_ADDRESS_NO_PORT = 24
 random.seed(8548)
 BLOCK = random.randbytes(65521) # a prime, so that a piece in the wrong place does not look right
 PATIENCE = 60
+REFUSALS = 150
 AT_ONCE = 8
 
 def pattern(key, offset, length):
@@ -80,7 +84,7 @@ def serve_one(connection):
     try:
         header = exactly(connection, HEADER.size)
         if header is None: return
-        number, up, down, plan = HEADER.unpack(header)
+        _, number, up, down, plan = HEADER.unpack(header)
         stream, plan = Stream(connection, number + 1, number), PLANS[plan]
         if plan == 'down-up': stream.send(down); stream.end(); stream.receive_all()
         elif plan == 'duplex': stream.duplex(down)
@@ -94,10 +98,10 @@ def serve_one(connection):
         if stream:
             report(id=number, plan=plan, how=how, sent=stream.sent, got=stream.got, altered=stream.altered)
 
-def serve(first, count):
+def serve(family, first, count):
     listeners = []
     for port in range(first, first + count):
-        listener = socket.socket()
+        listener = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(('', port))
@@ -113,15 +117,30 @@ def serve(first, count):
 
 # ---- client
 
-def call_one(number, address, port, rng, seconds):
+def connected(source, address, port):
+    """As a patient program: while no daemon runs, what is private is refused."""
+    for _ in range(REFUSALS):
+        try: return connected_at_once(source, address, port)
+        except ConnectionRefusedError: time.sleep(0.1)
+    return connected_at_once(source, address, port)
+
+def connected_at_once(source, address, port):
+    connection = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET)
+    connection.settimeout(PATIENCE)
+    connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    connection.bind((source, 0))
+    connection.connect((address, port))
+    return connection
+
+def call_one(number, source, address, port, rng, seconds):
     size = lambda: rng.choice([0, 1, 100, 1000, 20000, rng.randrange(300000)])
     up, down = size(), size()
     plan = 'echo' if seconds else rng.choices(PLANS[:5], [5, 3, 3, 2, 1])[0]
     stream, how = None, 'end'
     try:
-        connection = socket.create_connection((address, port), timeout=PATIENCE)
+        connection = connected(source, address, port)
         stream = Stream(connection, number, number + 1)
-        connection.sendall(HEADER.pack(number, up, down, PLANS.index(plan)))
+        connection.sendall(HEADER.pack(MARKER, number, up, down, PLANS.index(plan)))
         if plan == 'up-down': stream.send(up); stream.end(); stream.receive_all()
         elif plan == 'down-up': stream.receive_all(); stream.send(up); stream.end()
         elif plan == 'duplex': stream.duplex(up)
@@ -147,18 +166,21 @@ def echo(stream, rng, seconds):
     stream.receive_all()
     return stream.sent
 
-def call(address, first_port, ports, first, last, seed, seconds):
+def call(sources, addresses, first_port, ports, first, last, seed, seconds):
     lock, numbers = threading.Lock(), iter(range(first, last + 1))
     def work():
         while True:
             with lock: number = next(numbers, None)
             if number is None: return
             rng = random.Random('%d %d' % (seed, number))
-            call_one(number, address, first_port + rng.randrange(ports), rng, seconds)
+            call_one(number, rng.choice(sources), rng.choice(addresses), first_port + rng.randrange(ports), rng, seconds)
     threads = [threading.Thread(target=work) for _ in range(last - first + 1 if seconds else AT_ONCE)]
     for thread in threads: thread.start()
     for thread in threads: thread.join()
 
 mode, *arguments = sys.argv[1:]
 if mode == 'server': serve(*map(int, arguments))
-else: call(arguments[0], *map(int, arguments[1:6]), float(arguments[6]) if len(arguments) > 6 else 0)
+elif mode == 'block': sys.stdout.buffer.write(BLOCK)
+else:
+    sources, addresses, *numbers = arguments
+    call(sources.split(','), addresses.split(','), *map(int, numbers[:5]), float(numbers[5]) if len(numbers) > 5 else 0)

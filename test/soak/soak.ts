@@ -1,6 +1,7 @@
 /**
  * Thousands of connections through two daemons, while programs on both hosts are killed and the daemons are restarted
- * under them: no byte of a connection that ended in order is lost or altered, and nothing stays behind.
+ * under them: no byte of a connection that ended in order is lost or altered, nothing stays behind, and where the policy is
+ * `private` nothing of what the programs say is ever on the wire in plaintext.
  */
 import type { ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -10,7 +11,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DaemonProcess } from '#src/demo/daemons.js';
 import type { Host } from '#src/lab/host.js';
 import { Pair } from '../daemon/support/pair.js';
+import { policyFile } from '../daemon/support/policies.js';
 import { type ClientRecord, type ConnectionRecord, judge, type Verdict } from './judge.js';
+import { PlaintextWatch, type Seen } from './plaintext-watch.js';
 
 export interface SoakOptions {
   /** Short connections. */
@@ -21,6 +24,11 @@ export interface SoakOptions {
   /** Times that a daemon, or both, are restarted; programs are killed twice as often. */
   readonly restarts: number;
   readonly seed: number;
+  readonly family: 4 | 6;
+  /** Of both hosts, outbound and inbound. */
+  readonly policy: 'private-or-clear' | 'private';
+  /** Of each daemon. Each host then has as many addresses, so that all of them have work. */
+  readonly workers: number;
   readonly onProgress?: (done: number) => void;
 }
 
@@ -29,6 +37,7 @@ export interface SoakFigures extends Verdict {
   readonly connections: number;
   /** Of those that the daemons relayed, encrypted. */
   readonly encrypted: number;
+  readonly wire: Seen;
   readonly daemons: readonly DaemonFigures[];
 }
 
@@ -47,6 +56,8 @@ const PROGRAM = resolve('test/soak/program.py');
 const FIRST_PORT = 7000;
 /** The daemon remembers a destination that answered in plain TCP, as it does while its daemon is down. */
 const PORTS = 40;
+/** Of each host: 10.69.n.1, …; fd69:n::1, …: those of the lab, and as many more as wanted. */
+const MAX_ADDRESSES = 16;
 /** Of connections that one client process makes; so many are lost to the figures when it is killed. */
 const BATCHES = 80;
 const CLIENTS = 4;
@@ -55,15 +66,27 @@ const SETTLE = 20_000;
 
 export async function soak(options: SoakOptions): Promise<SoakFigures> {
   const began = Date.now();
-  const pair = await Pair.open('both ends');
+  const pair = await Pair.open('neither end');
   try {
-    const run = new Run(pair, options);
-    await run.all();
-    return { ...run.verdict(), seconds: (Date.now() - began) / 1000, ...(await run.daemons()) };
+    const run = await Run.prepare(pair, options);
+    const wire = await run.all();
+    const verdict = run.verdict();
+    return {
+      ...verdict,
+      violations: [...verdict.violations, ...(options.policy === 'private' ? inTheOpen(wire) : [])],
+      seconds: (Date.now() - began) / 1000,
+      wire,
+      ...(await run.daemons()),
+    };
   } finally {
     await pair.close();
   }
 }
+
+const inTheOpen = ({ plaintext, examples, lost }: Seen): string[] => [
+  ...(plaintext > 0 ? [`plaintext in ${plaintext} segments: ${examples.join('; ')}`] : []),
+  ...(lost > 0 ? [`the watch on the wire has missed ${lost} segments`] : []),
+];
 
 /** One daemon after the other on a host. */
 class Watched {
@@ -72,17 +95,23 @@ class Watched {
   encrypted = 0;
   #before = { descriptors: 0, memory: 0 };
 
-  constructor(
+  private constructor(
     readonly host: Host,
+    readonly flags: readonly string[],
     public daemon: DaemonProcess,
   ) {
     this.#note();
   }
 
-  async restart(pair: Pair, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+  static async start(pair: Pair, host: Host, flags: readonly string[]): Promise<Watched> {
+    return new Watched(host, flags, await pair.daemon(host, flags));
+  }
+
+  async restart(pair: Pair, signal: 'SIGTERM' | 'SIGQUIT' | 'SIGKILL'): Promise<void> {
     this.#count();
     await this.daemon.stop(signal);
-    this.daemon = await pair.daemon(this.host);
+    this.#count();
+    this.daemon = await pair.daemon(this.host, this.flags);
     this.restarts++;
     this.#note();
   }
@@ -127,22 +156,37 @@ class Run {
   readonly #options: SoakOptions;
   readonly #clients = new Map<number, ClientRecord>();
   readonly #servers = new Map<number, ConnectionRecord>();
-  readonly #watched: Watched[];
+  readonly #watched: readonly Watched[];
+  readonly #addresses: { readonly alice: readonly string[]; readonly bob: readonly string[] };
   readonly #batches = new Set<ChildProcess>();
   readonly #serving: ChildProcess[] = [];
   #begun = 0;
   #over = false;
 
-  constructor(pair: Pair, options: SoakOptions) {
-    const { onAlice, onBob } = pair;
-    if (onAlice === undefined || onBob === undefined) throw new Error('no daemons');
+  private constructor(pair: Pair, options: SoakOptions, watched: readonly Watched[]) {
     this.#pair = pair;
     this.#options = options;
-    this.#watched = [new Watched(pair.alice, onAlice), new Watched(pair.bob, onBob)];
+    this.#watched = watched;
+    this.#addresses = {
+      alice: addressesOf(pair.alice, options),
+      bob: addressesOf(pair.bob, options),
+    };
   }
 
-  async all(): Promise<void> {
+  static async prepare(pair: Pair, options: SoakOptions): Promise<Run> {
+    const policy = policyFile(pair.lab, `default = "${options.policy}"\n`);
+    const flags = ['--policy', policy, '--workers', `${options.workers}`];
+    const watched = [];
+    for (const host of [pair.alice, pair.bob]) watched.push(await Watched.start(pair, host, flags));
+    return new Run(pair, options, watched);
+  }
+
+  /** @returns what was on the wire */
+  async all(): Promise<Seen> {
     const { short, long, seconds, restarts } = this.#options;
+    const { alice, lab } = this.#pair;
+    const { stdout: block } = await alice.run('python3', [PROGRAM, 'block']);
+    const watch = await PlaintextWatch.start(lab, alice, block);
     while (this.#serving.length < SERVERS) this.#serving.push(this.#serve());
     await this.#pair.bob.waitForListener(FIRST_PORT + PORTS - 1);
     const sampling = setInterval(() => {
@@ -156,6 +200,7 @@ class Run {
       await longOnes;
       this.#over = true;
       await disturbing;
+      return await watch.stop();
     } finally {
       this.#over = true;
       clearInterval(sampling);
@@ -174,8 +219,8 @@ class Run {
   }
 
   #serve(): ChildProcess {
-    const { bob } = this.#pair;
-    const server = bob.spawn('python3', [PROGRAM, 'server', `${FIRST_PORT}`, `${PORTS}`], {
+    const words = ['server', this.#options.family, FIRST_PORT, PORTS].map(String);
+    const server = this.#pair.bob.spawn('python3', [PROGRAM, ...words], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     recordsOf<ConnectionRecord>(server, (record) => this.#servers.set(record.id, record));
@@ -184,9 +229,9 @@ class Run {
 
   /** One process with connections `first` to `last`; resolves when it is gone. */
   async #call(first: number, last: number, seconds?: number): Promise<void> {
-    const { alice, bob } = this.#pair;
-    const args = [bob.address4, FIRST_PORT, PORTS, first, last, this.#options.seed];
-    const client = alice.spawn(
+    const { alice, bob } = this.#addresses;
+    const args = [alice.join(), bob.join(), FIRST_PORT, PORTS, first, last, this.#options.seed];
+    const client = this.#pair.alice.spawn(
       'python3',
       [PROGRAM, 'client', ...args.map(String), ...(seconds === undefined ? [] : [`${seconds}`])],
       { stdio: ['ignore', 'pipe', 'inherit'] },
@@ -222,13 +267,28 @@ class Run {
     }
   }
 
-  /** In turn: the client's daemon in order, the server's by force, both by force. */
+  /** In turn: the client's daemon in order, the server's by force, the server's in order, both by force. */
   async #restart(turn: number): Promise<void> {
     const [onAlice, onBob] = this.#watched;
-    if (turn % 3 === 1) await onAlice?.restart(this.#pair, 'SIGTERM');
-    else await onBob?.restart(this.#pair, 'SIGKILL');
-    if (turn % 3 === 0) await onAlice?.restart(this.#pair, 'SIGKILL');
+    // For another one to take over; SIGTERM would lift the policy.
+    const inOrder = this.#options.policy === 'private' ? 'SIGQUIT' : 'SIGTERM';
+    if (turn % 4 === 1) await onAlice?.restart(this.#pair, inOrder);
+    else await onBob?.restart(this.#pair, turn % 4 === 3 ? inOrder : 'SIGKILL');
+    if (turn % 4 === 0) await onAlice?.restart(this.#pair, 'SIGKILL');
   }
+}
+
+/** As many as there are workers: which of them it is, the last bits of the other host's address decide. */
+function addressesOf(host: Host, { family, workers }: SoakOptions): string[] {
+  const first = family === 4 ? host.address4 : host.address6;
+  const addresses = Array.from({ length: Math.min(workers, MAX_ADDRESSES) }, (_, i) =>
+    first.replace(/1$/, (i + 1).toString(family === 4 ? 10 : 16)),
+  );
+  for (const address of addresses.slice(1)) {
+    const [network, ...now] = family === 4 ? ['24'] : ['64', 'nodad'];
+    host.enter('ip', ['address', 'add', `${address}/${network}`, 'dev', 'eth0', ...now]);
+  }
+  return addresses;
 }
 
 /** Hands over the lines of JSON that a program prints; resolves when it is gone and all are handed over. */
@@ -241,8 +301,28 @@ function recordsOf<T>(program: ChildProcess, take: (record: T) => void): Promise
   return new Promise((resolve) => program.once('close', () => setImmediate(resolve)));
 }
 
-const descriptorsOf = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+/** The process and its children, the workers among them. */
+function family(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return [pid, ...(children === '' ? [] : children.split(' ').map(Number))];
+}
 
-/** 0 of a process that has just been killed. */
+const sumOver = (pid: number, of: (pid: number) => number): number => {
+  let sum = 0;
+  try {
+    for (const one of family(pid)) sum += of(one);
+  } catch {
+    // It has just been killed.
+  }
+  return sum;
+};
+
+const descriptorsOf = (pid: number): number => sumOver(pid, (one) => readdirSync(`/proc/${one}/fd`).length);
+
+/** Resident, MiB. */
 const memory = (pid: number): number =>
-  Math.round(Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024);
+  Math.round(
+    sumOver(pid, (one) =>
+      Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${one}/status`, 'utf8'))?.[1] ?? 0),
+    ) / 1024,
+  );
