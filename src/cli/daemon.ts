@@ -38,6 +38,7 @@ interface Flags extends NegotiationFlags {
 }
 
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
+const COURIER = fileURLToPath(new URL('./map-courier.js', import.meta.url));
 /** EX_TEMPFAIL, sysexits.h: whoever watches over the daemon starts the next one. */
 const TO_BE_RESTARTED = 75;
 
@@ -156,6 +157,7 @@ async function run(flags: Flags): Promise<void> {
     daemon = await Daemon.start({
       logger,
       queue: flags.queue,
+      courier: COURIER,
       limits: { maxConnections: flags.maxConnections, maxHeld: flags.maxHeld },
       policy: () => withClearPorts(policy(), flags.except),
       ...negotiationOptions(flags),

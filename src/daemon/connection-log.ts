@@ -46,6 +46,8 @@ export type Counter =
   | 'inboundPrivateRefused'
   /** How often others have deleted firewall rules of ours. */
   | 'rulesLost'
+  /** How often the kernel part was taken away, or exchanged for another one, under the daemon. */
+  | 'kernelPartLost'
   /** How often a worker has ended, and with it what it relayed. */
   | 'workersLost'
   /** Connections that ended with an error code of ours. */
@@ -118,6 +120,30 @@ export class ConnectionLog {
         ? 'somebody has deleted our firewall tables: what was relayed is reset, the tables are made anew'
         : 'somebody has deleted our queue rule: it is made anew';
     this.#logger.warn({ event: 'rules-lost', what }, message);
+  }
+
+  /** Somebody has run "tcpcrypt down", and perhaps "tcpcrypt up" after it. */
+  kernelPartLost(what: 'gone' | 'another'): void {
+    this.count('kernelPartLost');
+    const message =
+      what === 'gone'
+        ? 'the kernel part is gone: nothing new is encrypted, and what is private is refused, until "tcpcrypt up"'
+        : 'the kernel part is another one: it is being taken over';
+    this.#logger.warn({ event: 'kernel-part-lost', what }, message);
+  }
+
+  kernelPartBack(): void {
+    this.#logger.warn(
+      { event: 'kernel-part-back' },
+      'the new kernel part is in use: connections are encrypted',
+    );
+  }
+
+  kernelPartUnusable(error: string): void {
+    this.#logger.error(
+      { event: 'kernel-part-unusable', error },
+      'the new kernel part cannot be taken over, nothing that comes in is encrypted: restart the daemon',
+    );
   }
 
   debug(message: string, facts: object): void {

@@ -11,9 +11,10 @@
  */
 import type { Logger } from 'pino';
 import { TcpcryptError } from '../errors.js';
-import { openDaemonMaps } from '../kernel/daemon-maps.js';
+import { openDaemonMaps, openMaps } from '../kernel/daemon-maps.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { Guard } from '../kernel/guard.js';
+import { MapCourier } from '../kernel/map-courier.js';
 import { checkQueueFree } from '../kernel/nfqueue.js';
 import { defaultPins } from '../kernel/pins.js';
 import { RulesetWatch } from '../kernel/ruleset-watch.js';
@@ -26,6 +27,7 @@ import type { ConnectionStatus } from './control/protocol.js';
 import { together, type WorkReport } from './control/work-report.js';
 import { Engine, type Negotiation } from './engine.js';
 import { HostAuthentication, rememberingFiles } from './host-authentication.js';
+import { KernelPart } from './kernel-part.js';
 import type { PathEntry } from './path-memory.js';
 import { cgroupState, kernelRules } from './policy/kernel-rules.js';
 import { BUILT_IN, type Policy } from './policy/policy.js';
@@ -34,8 +36,11 @@ import type { Workforce } from './workforce.js';
 
 /** NFQUEUE number: RFC 8547. */
 export const DEFAULT_QUEUE = 8547;
-/** Milliseconds; tuned by us. The kernel knows cgroups by number: a service that is restarted has another one. */
-const CGROUP_INTERVAL = 500;
+/**
+ * Milliseconds; tuned by us. The kernel knows cgroups by number: a service that is restarted has another one. And the kernel
+ * part may be taken away.
+ */
+const LOOK_INTERVAL = 500;
 /** When rules that others have deleted cannot be made anew, the next attempt (ms). */
 const REPAIR_INTERVAL = 1000;
 
@@ -47,6 +52,8 @@ export interface DaemonOptions extends Negotiation {
   readonly policy?: () => Policy;
   /** Directory of the pinned maps, where `tcpcrypt up` was told one. */
   readonly pins?: string;
+  /** Module that fetches the maps of another kernel part, see src/kernel/map-courier.ts. */
+  readonly courier: string;
   readonly limits?: Limits;
   /** Absent: the daemon does all the work in its own process. */
   readonly workers?: WorkerOptions;
@@ -71,8 +78,9 @@ export class Daemon {
   readonly #watch: RulesetWatch;
   readonly #guard: Guard;
   readonly #wishes: Wishes;
+  readonly #kernelPart: KernelPart;
   readonly #source: () => Policy;
-  readonly #cgroups: NodeJS.Timeout;
+  readonly #looks: NodeJS.Timeout;
   /** SYNs that passed by the sets of known-plain.ts: in former tables, and in the one at hand when last asked. */
   #passed = { before: 0, last: 0 };
   #policy: Policy;
@@ -91,6 +99,7 @@ export class Daemon {
     steer: (policy: Policy) => Steering;
     guard: Guard;
     wishes: Wishes;
+    kernelPart: KernelPart;
     source: () => Policy;
     policy: Policy;
     cgroups: string;
@@ -100,10 +109,14 @@ export class Daemon {
     this.#steer = parts.steer;
     this.#guard = parts.guard;
     this.#wishes = parts.wishes;
+    this.#kernelPart = parts.kernelPart;
     this.#source = parts.source;
     this.#policy = parts.policy;
     this.#cgroupState = parts.cgroups;
-    this.#cgroups = setInterval(() => this.#followCgroups(), CGROUP_INTERVAL).unref();
+    this.#looks = setInterval(() => {
+      this.#kernelPart.look();
+      this.#followCgroups();
+    }, LOOK_INTERVAL).unref();
     this.#watch = new RulesetWatch(() => this.#keepRules());
   }
 
@@ -114,8 +127,10 @@ export class Daemon {
     if (!kernelPartPresent()) throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT');
     const { teps, ciphers } = encryption({ ...options, mode: 'opportunistic' });
     const ipv6 = hasIPv6();
-    const wishes = new Wishes(pins);
+    const maps = openDaemonMaps(pins);
+    const wishes = new Wishes(openMaps(maps));
     wishes.setDefaults(teps, ciphers);
+    const courier = new MapCourier(options.courier, pins);
     const guard = new Guard(uninstallScript({ butWhatRefuses: true }));
     let workforce: Workforce | undefined;
     let steered = false;
@@ -123,20 +138,22 @@ export class Daemon {
       const about = { ...options, queue, policy, ipv6 };
       workforce =
         workers === undefined
-          ? await Engine.open({ ...about, maps: pins })
-          : await startPool({ ...about, workers, pins });
+          ? await Engine.open({ ...about, maps: openMaps(maps) })
+          : await startPool({ ...about, workers, maps });
       const [first, ...others] = workforce.shares;
       if (first === undefined) throw new RangeError('nobody to steer to');
+      const kernelPart = new KernelPart(workforce, courier, maps);
       const cgroups = cgroupState(policy);
       const steer = (wanted: Policy): Steering =>
         Steering.install({ ...first, others, policy: kernelRules(wanted), ipv6 });
       steered = true;
       const steering = steer(policy);
-      return new Daemon({ workforce, steering, steer, guard, wishes, source, policy, cgroups });
+      return new Daemon({ workforce, steering, steer, guard, wishes, kernelPart, source, policy, cgroups });
     } catch (error) {
       await (steered ? guard.run() : guard.standDown());
-      await workforce?.close();
       wishes.clearDefaults();
+      await workforce?.close();
+      courier.close();
       throw error;
     }
   }
@@ -278,8 +295,8 @@ export class Daemon {
   }
 
   /** Why nothing is encrypted, though the daemon runs. */
-  get problem(): string | undefined {
-    return this.#problem;
+  get problems(): readonly string[] {
+    return [this.#kernelPart.problem, this.#problem].filter((problem) => problem !== undefined);
   }
 
   /**
@@ -288,7 +305,8 @@ export class Daemon {
    */
   async stop(patience: number, because: 'asked' | 'failure' = 'asked'): Promise<void> {
     this.#stopping = true;
-    clearInterval(this.#cgroups);
+    clearInterval(this.#looks);
+    this.#kernelPart.close();
     clearTimeout(this.#repair);
     this.#watch.close();
     const deadline = Date.now() + patience;
@@ -303,8 +321,8 @@ export class Daemon {
       await this.#guard.run();
     }
     await this.#guard.standDown();
-    await this.#workforce.close();
     this.#wishes.clearDefaults();
+    await this.#workforce.close();
   }
 }
 
@@ -312,18 +330,17 @@ interface PoolStart extends DaemonOptions {
   readonly queue: number;
   readonly ipv6: boolean;
   readonly workers: WorkerOptions;
-  readonly pins: string;
+  readonly maps: readonly number[];
 }
 
 /** What needs root first, then the workers. */
 async function startPool(
   options: Omit<PoolStart, 'policy'> & { readonly policy: Policy },
 ): Promise<Workforce> {
-  const { logger, queue, ipv6, policy, limits, workers, pins } = options;
+  const { logger, queue, ipv6, policy, limits, workers, maps } = options;
   const { files, contents } = rememberingFiles();
   const hosts = new HostAuthentication(policy, () => {}, files);
   for (let worker = 0; worker < workers.count; worker++) checkQueueFree(queue + worker);
-  const maps = openDaemonMaps(pins);
   workers.leaveRoot(policy);
   const { teps, ciphers, synTries, handshakeTimeout, resumption } = options;
   return WorkerPool.start({

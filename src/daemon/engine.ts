@@ -183,6 +183,14 @@ export class Engine implements Workforce {
     return count;
   }
 
+  suspend(): void {
+    this.#inbound.suspend();
+  }
+
+  async renew(): Promise<void> {
+    this.#inbound.renew();
+  }
+
   resetRelays(): void {
     for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
   }

@@ -72,6 +72,8 @@ export class Inbound {
   readonly #publisher: Publisher;
   /** What holds where the policy does not say `private`. */
   readonly #usual: Encryption;
+  /** The kernel part answers SYNs for our listeners, as far as they are opened from now on. */
+  #attached = true;
 
   private constructor(
     options: InboundOptions,
@@ -122,6 +124,17 @@ export class Inbound {
   /** Ports that are taken in the name of clients. */
   get standIns(): number {
     return this.#standIns.taken;
+  }
+
+  /** Without the kernel part nobody answers with ENO: SYNs go on to the servers, or are refused where `private`. */
+  suspend(): void {
+    this.#attached = false;
+    this.#closeForNow();
+  }
+
+  /** There is a kernel part again: the listeners are opened anew, within a moment. */
+  renew(): void {
+    this.#attached = true;
   }
 
   /** Stops taking connections; those that are relayed go on. */
@@ -212,9 +225,13 @@ export class Inbound {
   }
 
   #pause(limit: Limit): void {
-    const { capacity, log } = this.#options;
-    log.shedding.shed(limit);
-    for (const listener of [this.#listener, this.#privateListener]) listener.pause(() => capacity.relieved);
+    this.#options.log.shedding.shed(limit);
+    this.#closeForNow();
+  }
+
+  #closeForNow(): void {
+    const over = (): boolean => this.#attached && this.#options.capacity.relieved;
+    for (const listener of [this.#listener, this.#privateListener]) listener.pause(over);
   }
 
   #refuse(far: TcpSocket): void {

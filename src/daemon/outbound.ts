@@ -259,7 +259,8 @@ export class Outbound {
   #answered(expected: Expected, id: number, mark: number, far: Dialled): void {
     const { log } = this.#options;
     const { tuple, encryption } = expected;
-    if (far.outcome.result === 'plain')
+    // If our own kernel part has gone meanwhile, that says nothing about the far host.
+    if (far.outcome.result === 'plain' && far.outcome.reason !== 'ERR_TCPCRYPT_KERNEL_ABSENT')
       this.#learn(expected, far.outcome.reason === 'ERR_TCPCRYPT_ENO_GIVEN_UP' ? 'drops-option' : 'plain');
     if (encryption.mode === 'required' && far.outcome.result === 'plain') {
       log.refused('outbound', tuple.local, tuple.remote, far.outcome.reason);

@@ -18,6 +18,10 @@ export interface Workforce {
   connectionList(): AsyncIterable<ConnectionStatus>;
   paths(): Promise<readonly PathEntry[]>;
   flushPaths(address?: string): Promise<number>;
+  /** The kernel part is gone: connections that come in are left to their servers, or refused, until {@link renew}. */
+  suspend(): void;
+  /** The maps, at the same descriptors, are those of another kernel part: listens anew. */
+  renew(): Promise<void>;
   /** Resets what is relayed. */
   resetRelays(): void;
   /** SYNs pass from now on, those that are held as well; who has been sent to the relay may still arrive. */

@@ -4,7 +4,8 @@
  */
 import { TcpcryptError } from '../errors.js';
 import { openMap } from './libbpf.js';
-import { close } from './libc.js';
+import { close, dup } from './libc.js';
+import { keysOf, lookupInto, updateElement } from './map-elements.js';
 import { mapPin } from './pins.js';
 
 /** Sizes of key and value: bpf/eno_state.h. */
@@ -53,3 +54,31 @@ export const openMaps = (descriptors: readonly number[]): MapSource =>
     DaemonMap,
     number
   >;
+
+/**
+ * Elements that go over into the maps of another kernel part: what the daemon of a network namespace has put there itself.
+ * Their keys begin with the cookie of the namespace.
+ */
+const TAKEN_OVER: readonly DaemonMap[] = ['eno_true_peers', 'eno_carried', 'eno_defaults'];
+
+/** Copies what the daemon of this network namespace has put into the maps `from` to the maps `to`; both in the order of {@link openDaemonMaps}. */
+export function takeOver(netnsCookie: bigint, from: readonly number[], to: readonly number[]): void {
+  NAMES.forEach((name, index) => {
+    const [old, fresh] = [from[index], to[index]];
+    if (!TAKEN_OVER.includes(name) || old === undefined || fresh === undefined) return;
+    const [keySize, valueSize] = SIZES[name];
+    const value = Buffer.alloc(valueSize);
+    for (const key of [...keysOf(old, keySize)])
+      if (key.readBigUInt64LE() === netnsCookie && lookupInto(old, key, value))
+        updateElement(fresh, key, value);
+  });
+}
+
+/** The descriptors stand for other maps from now on, wherever in this process they are used; the `fresh` ones are closed. */
+export function exchangeMaps(descriptors: readonly number[], fresh: readonly number[]): void {
+  descriptors.forEach((fd, index) => {
+    const other = fresh[index];
+    if (other !== undefined) dup(other, fd);
+  });
+  for (const fd of fresh) close(fd);
+}

@@ -6,6 +6,7 @@ import { TcpcryptError } from '../../errors.js';
 import type { Direction } from '../connection-log.js';
 import type { Daemon } from '../daemon.js';
 import type { ReadyPlace } from './metrics-place.js';
+import { problemsOf } from './report.js';
 import { together, type WorkReport } from './work-report.js';
 
 const DIRECTIONS: readonly Direction[] = ['outbound', 'inbound'];
@@ -51,6 +52,9 @@ function registryOf(daemon: Daemon, report: () => WorkReport): Registry {
   collectDefaultMetrics({ register: registry });
   gauge(registry, 'tcpcrypt_up', 'Whether the daemon takes connections', [], () => [
     [{}, daemon.stopping ? 0 : 1],
+  ]);
+  gauge(registry, 'tcpcrypt_problems', 'Why it does not encrypt what it should: how many reasons', [], () => [
+    [{}, problemsOf(daemon, report()).length],
   ]);
   gauge(registry, 'tcpcrypt_connections', 'Connections that are relayed', ['state'], () => {
     const { encrypted, plain, handshake } = report().connections;

@@ -1,6 +1,5 @@
 /** The daemon in figures, for the control socket. */
 import { readFileSync } from 'node:fs';
-import { kernelPartPresent } from '../../kernel/eno-socket.js';
 import type { Daemon } from '../daemon.js';
 import type { Status } from './protocol.js';
 import { seconds, together, type WorkReport } from './work-report.js';
@@ -48,24 +47,15 @@ function workers(reports: readonly WorkReport[]): Pick<Status, 'workers'> {
   return found.length === 0 ? {} : { workers: found };
 }
 
-function problemsOf({ problem }: Daemon, { shedding, problems: ofWorkers }: WorkReport): string[] {
-  const problems: string[] = [];
-  if (kernelPartGone())
-    problems.push('the kernel part is gone, nothing is encrypted: run "tcpcrypt up" and restart the daemon');
-  if (problem !== undefined) problems.push(problem);
-  problems.push(...ofWorkers);
+/** Why it does not encrypt what it should, and the remedies. */
+export function problemsOf(
+  { problems: ofDaemon }: Daemon,
+  { shedding, problems: ofWorkers }: WorkReport,
+): string[] {
+  const problems = [...ofDaemon, ...ofWorkers];
   if (shedding)
     problems.push(
       'a limit is reached, new connections stay plain: see --max-connections, --max-held, LimitNOFILE=',
     );
   return problems;
-}
-
-/** Out of descriptors, nobody knows. */
-function kernelPartGone(): boolean {
-  try {
-    return !kernelPartPresent();
-  } catch {
-    return false;
-  }
 }

@@ -19,13 +19,13 @@ export class Colleague {
 
   /**
    * @param program its module
-   * @param maps    descriptors that it inherits
+   * @param files   descriptors that it inherits: the maps, and a channel for others in their places
    */
-  constructor(program: string, maps: readonly number[]) {
+  constructor(program: string, files: readonly number[]) {
     // systemd is told by the main process how the daemon is.
     const { NOTIFY_SOCKET: _, ...env } = process.env;
     this.#process = fork(program, [], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...maps],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...files],
       serialization: 'advanced',
       env,
     });

@@ -9,7 +9,7 @@ import type { HostFileContents } from '../host-authentication.js';
 import type { PathEntry } from '../path-memory.js';
 import type { Policy } from '../policy/policy.js';
 
-/** Descriptors of a worker: 0 to 2 as usual, 3 is the channel, and then the maps (src/kernel/daemon-maps.ts). */
+/** Descriptors of a worker: 0 to 2 as usual, 3 is the channel, then the maps (src/kernel/daemon-maps.ts), and a channel by which others come. */
 export const FIRST_MAP = 4;
 /** Connections that one message tells of. */
 export const PAGE = 500;
@@ -39,6 +39,9 @@ export interface Questions {
   readonly paths: { readonly given: null; readonly answer: readonly PathEntry[] };
   readonly flush: { readonly given: string | null; readonly answer: number };
   readonly follow: { readonly given: Policy; readonly answer: null };
+  readonly suspend: { readonly given: null; readonly answer: null };
+  /** The maps of another kernel part have been sent. */
+  readonly renew: { readonly given: null; readonly answer: null };
   readonly reset: { readonly given: null; readonly answer: null };
   readonly 'stop-taking': { readonly given: null; readonly answer: null };
   /** Given is the deadline. The answer is what there is to tell at the end; then the worker ends. */

@@ -13,6 +13,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { TcpcryptError } from '../../errors.js';
+import { descriptorChannel, emptyChannel, sendDescriptors } from '../../kernel/descriptor-passing.js';
 import { close } from '../../kernel/libc.js';
 import type { Share } from '../../kernel/steering.js';
 import type { Limits } from '../capacity.js';
@@ -74,6 +75,8 @@ export class WorkerPool implements Workforce {
   readonly log: ConnectionLog;
   readonly #options: PoolOptions;
   readonly #places: readonly Place[];
+  /** By which workers get other maps: our end, and the one that they all inherit. */
+  readonly #channel = descriptorChannel();
   #policy: Policy;
   #stopping = false;
 
@@ -154,6 +157,20 @@ export class WorkerPool implements Workforce {
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
+  suspend(): void {
+    for (const place of this.#places) this.#ask(place, 'suspend', null).catch(() => place.worker?.kill());
+  }
+
+  /** Who does not follow ends: its successor has the maps from the beginning. */
+  async renew(): Promise<void> {
+    const [ours, theirs] = this.#channel;
+    for (const place of this.#places) {
+      sendDescriptors(ours, this.#options.maps, 'maps');
+      await this.#ask(place, 'renew', null).catch(() => place.worker?.kill());
+      emptyChannel(theirs);
+    }
+  }
+
   resetRelays(): void {
     // Bytes of its applications might leave in plaintext.
     for (const place of this.#places) this.#ask(place, 'reset', null).catch(() => place.worker?.kill());
@@ -187,7 +204,7 @@ export class WorkerPool implements Workforce {
       await worker?.ended;
       for (const fd of reservations.flatMap(({ places }) => places)) close(fd);
     }
-    for (const fd of this.#options.maps) close(fd);
+    for (const fd of [...this.#options.maps, ...this.#channel]) close(fd);
   }
 
   async #ask<Name extends QuestionName>(
@@ -223,7 +240,7 @@ export class WorkerPool implements Workforce {
   /** Resolves when it works. */
   async #engage(place: Place): Promise<void> {
     const { program, maps } = this.#options;
-    const worker = new Colleague(program, maps);
+    const worker = new Colleague(program, [...maps, this.#channel[1]]);
     place.worker = worker;
     void worker.ended.then((how) => this.#ended(place, worker, how));
     await worker.ask('start', this.#assignment(place), START_PATIENCE);

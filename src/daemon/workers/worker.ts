@@ -3,7 +3,8 @@
  * signals for the daemon, which reach the whole group of processes, are for the parent.
  */
 import type { Logger } from 'pino';
-import { openMaps } from '../../kernel/daemon-maps.js';
+import { exchangeMaps, openMaps } from '../../kernel/daemon-maps.js';
+import { takeDescriptors } from '../../kernel/descriptor-passing.js';
 import { endWithParent } from '../../kernel/privileges.js';
 import { Engine } from '../engine.js';
 import { filesFrom } from '../host-authentication.js';
@@ -30,13 +31,15 @@ export function work(logger: (index: number, level: string) => Logger): void {
   process.on('disconnect', () => process.exit(1));
   endWithParent();
   let engine: Engine | undefined;
+  let maps: readonly number[] = [];
   const engaged = (): Engine => {
     if (engine === undefined) throw new Error('not started');
     return engine;
   };
   const answers: Answers = {
     start: async (assignment) => {
-      engine = await start(assignment, logger(assignment.index, assignment.logLevel));
+      maps = Array.from({ length: assignment.maps }, (_, at) => FIRST_MAP + at);
+      engine = await start(assignment, maps, logger(assignment.index, assignment.logLevel));
       return null;
     },
     report: async () => engaged().report(),
@@ -45,6 +48,17 @@ export function work(logger: (index: number, level: string) => Logger): void {
     flush: (address) => engaged().flushPaths(address ?? undefined),
     follow: async (policy) => {
       await engaged().follow(policy);
+      return null;
+    },
+    suspend: async () => {
+      engaged().suspend();
+      return null;
+    },
+    renew: async () => {
+      const passed = takeDescriptors(FIRST_MAP + maps.length);
+      if (passed === undefined) throw new Error('no maps came');
+      exchangeMaps(maps, passed.descriptors);
+      await engaged().renew();
       return null;
     },
     reset: async () => {
@@ -80,8 +94,8 @@ async function replyTo(answers: Answers, { id, name, given }: Question): Promise
   }
 }
 
-async function start(assignment: Assignment, logger: Logger): Promise<Engine> {
-  const { index, count, share, maps, ipv6, policy, limits, numbers, negotiation, files } = assignment;
+async function start(assignment: Assignment, maps: readonly number[], logger: Logger): Promise<Engine> {
+  const { index, count, share, ipv6, policy, limits, numbers, negotiation, files } = assignment;
   const die = (error: Error): never => {
     logger.fatal({ event: 'failure', error: error.stack }, 'this worker cannot go on');
     process.exit(1);
@@ -91,7 +105,7 @@ async function start(assignment: Assignment, logger: Logger): Promise<Engine> {
     ...negotiation,
     logger,
     queue: share.queue,
-    maps: openMaps(Array.from({ length: maps }, (_, at) => FIRST_MAP + at)),
+    maps: openMaps(maps),
     ipv6,
     policy,
     limits,
