@@ -1,7 +1,7 @@
 import { frameRoom, type Memory, TAG_LENGTH } from '../crypto/index.js';
 import { encodeFrameHeader, encodePlaintextHead, FRAME_HEADER_LENGTH, StreamOffset } from '../wire/index.js';
 import { Generation, type Keys } from './generation.js';
-import { JOIN_WRITES_UP_TO, SEAL_AT_ONCE } from './tuning.js';
+import { ANSWERS_AT_ONCE, JOIN_WRITES_UP_TO, SEAL_AT_ONCE } from './tuning.js';
 
 /** Of a frame, besides its data: header, flags and tag. */
 const OVERHEAD = FRAME_HEADER_LENGTH + 1 + TAG_LENGTH;
@@ -77,12 +77,15 @@ export class Sender {
   }
 
   /**
-   * All frames that are due, in order; those that fit stand in one piece of memory, which may be given back by
-   * {@link recycle}.
+   * All frames that are due, in order, but of those without data only some at a time; those that fit stand in one piece of
+   * memory, which may be given back by {@link recycle}.
    */
   seal(): Uint8Array[] {
     const wire: Uint8Array[] = [];
-    for (let frames = this.#due(); frames.length > 0; frames = this.#due()) wire.push(this.#sealAll(frames));
+    do {
+      const frames = this.#due();
+      if (frames.length > 0) wire.push(this.#sealAll(frames));
+    } while (this.#queue.length > 0);
     return wire;
   }
 
@@ -104,7 +107,8 @@ export class Sender {
       frames.push(contents);
     }
     // TC-40: at once, even without data. TC-36: FINp needs a frame.
-    while (this.#queue.length === 0 && frames.length < this.#stepsDue()) frames.push(NO_DATA);
+    const steps = Math.min(this.#stepsDue(), ANSWERS_AT_ONCE);
+    while (this.#queue.length === 0 && frames.length < steps) frames.push(NO_DATA);
     if (this.#finDue && frames.length === 0) frames.push(NO_DATA);
     return frames;
   }

@@ -119,6 +119,11 @@ export class Session {
     return this.#phase.name === 'framing' && this.#phase.sender.finSent;
   }
 
+  /** There is more to poll: a new generation of our keys is due, and its first frame. */
+  get owesFrame(): boolean {
+    return this.#phase.name === 'framing' && !this.#phase.sender.finSent && this.#phase.sender.owesFrame;
+  }
+
   /** Bytes of application data accepted, not yet polled. */
   get bufferedAmount(): number {
     return this.#writes.length;

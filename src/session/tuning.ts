@@ -48,6 +48,12 @@ export const JOIN_WRITES_UP_TO = 4096;
 export const SEAL_AT_ONCE = 4 * MAX_FRAME_DATA;
 
 /**
+ * Frames without data that are sealed at once. A peer can ask for one with 21 bytes (RFC 8548 §3.8); who gets along with
+ * the answers asks for one after the other.
+ */
+export const ANSWERS_AT_ONCE = 256;
+
+/**
  * Data of so many frames share a piece of memory. From 128 KB on the C library may get each piece anew from the operating
  * system, and each of its pages is a fault then.
  */

@@ -16,7 +16,7 @@ import { type EnoOutcome, publishSessionId } from '../kernel/eno-socket.js';
 import { type Negotiated, type Plain, recycle, type Session } from '../session/index.js';
 import { AuthenticationGate } from './authentication-gate.js';
 import { BareSocket, own, type TcpOwner } from './bare-socket.js';
-import type { ChannelHandlers } from './channel-handlers.js';
+import { type ChannelHandlers, kept } from './channel-handlers.js';
 import type { Opened } from './dial.js';
 import { EncryptionFacts } from './encryption-facts.js';
 import { beginLoan, endLoan } from './lent-room.js';
@@ -217,7 +217,7 @@ export class Channel extends EncryptionFacts implements TcpOwner {
         return;
       }
       this.#dataReceived += chunk.length;
-      this.#handlers.onData(this.#kept(chunk));
+      this.#handlers.onData(kept(chunk, this.#room));
       return;
     }
     beginLoan();
@@ -236,17 +236,18 @@ export class Channel extends EncryptionFacts implements TcpOwner {
       failure = error;
     }
     // Init2 in a write of its own, before the application may write: so its last byte is pushed (TC-6).
-    if (failure === undefined) this.#transmit();
+    if (failure === undefined) this.#answer();
     // What was authentic before the error still counts; the end of a stream that went on does not.
     this.#deliver(session, failure === undefined);
-    if (failure === undefined) this.#transmit();
+    if (failure === undefined) this.#answer();
     else this.#fail(failure);
   }
 
-  #kept(chunk: Uint8Array): Uint8Array {
-    const own = this.#room?.(chunk.length);
-    own?.set(chunk);
-    return own ?? chunk;
+  /** When there is room: a peer that asks for new keys on and on, and reads no answer, must not fill our memory. */
+  #answer(): void {
+    const { session } = this;
+    do if (this.#transport.writableNeedDrain || this.#gone) return;
+    while (this.#transmit() && session?.owesFrame);
   }
 
   #deliver(session: Session, inOrder: boolean): void {
@@ -363,7 +364,8 @@ export class Channel extends EncryptionFacts implements TcpOwner {
 
   /** @internal */
   handleDrain(): void {
-    this.#handlers.onDrain();
+    this.#answer();
+    if (!this.#transport.writableNeedDrain) this.#handlers.onDrain();
   }
 
   /** @internal */

@@ -134,6 +134,24 @@ test('TC-36: generations that are owed go before the FINp frame', () => {
   assert.deepEqual(drained(a), ['rekeyed 1', 'data', 'rekeyed 2', 'rekeyed 3', 'end']);
 });
 
+test('TC-40: answers that pile up are given some at a time, and every one is given', () => {
+  const { a, b } = open();
+  for (let i = 0; i < 1000; i++) {
+    a.write(byte(i));
+    a.rekey();
+    b.handleData(concat(a.pollTransmit()));
+  }
+  let answers = 0;
+  for (let some = exchange(b, a); some.length > 0; some = exchange(b, a)) {
+    assert.ok(some.length <= 256, `${some.length} at once`);
+    answers += some.length;
+    assert.equal(b.owesFrame, answers < 1000);
+  }
+  assert.equal(answers, 1000);
+  b.write(byte(1));
+  assert.deepEqual(exchange(b, a), ['0:1'], 'both are in the same generation');
+});
+
 test('TC-33: a sender rekeys by itself, long before the limit of a key', () => {
   const { a, b } = open(100);
   const sent: string[] = [];

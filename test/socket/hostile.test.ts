@@ -3,9 +3,13 @@
  * plaintext, never 'end', never a crash.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { Socket as TcpSocket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, createServer, type ErrorCode, type Socket } from '#src/index.js';
+import { SOL_SOCKET, setsockopt } from '#src/kernel/libc.js';
+import { descriptorOf } from '#src/socket/transport.js';
 import { closing } from './implementations.js';
 import { KernelPart, needsRoot } from './kernel-part.js';
 import { RawPeer } from './raw-peer.js';
@@ -272,4 +276,60 @@ describe('hostile bytes after ENO', { skip: needsRoot }, () => {
     assert.match(`${code}`, /^ERR_TCPCRYPT_(FRAME_AUTH|INIT)/);
     assert.ok(process.memoryUsage().arrayBuffers - before < 20_000_000);
   });
+
+  test('TC-40: new keys asked for on and on by a peer that reads no answer: they wait in no memory', {
+    timeout: 20_000,
+  }, async () => {
+    const server = createServer((socket) => socket.resume().on('error', () => {})); // it ends with RST
+    server.listen(0, '127.0.0.1');
+    const peer = await RawPeer.connect(server.address()?.port ?? 0);
+    await peer.open();
+    const transport = otherEndOf(peer.tcp);
+    // So that the buffers of the operating system are full soon.
+    setsockopt(descriptorOf(transport), SOL_SOCKET, SO_SNDBUF, 4608);
+    setsockopt(descriptorOf(peer.tcp), SOL_SOCKET, SO_RCVBUF, 4608);
+    peer.tcp.pause();
+    const ASKED = 30_000;
+    for (let asked = 0; asked < ASKED; ) {
+      const wire: Uint8Array[] = [];
+      for (const until = asked + 1000; asked < until; asked++) {
+        peer.session.write(Buffer.of(1)); // without data it would have to wait for the answer
+        peer.session.rekey();
+        wire.push(...peer.session.pollTransmit());
+      }
+      if (!peer.tcp.write(Buffer.concat(wire))) await once(peer.tcp, 'drain');
+      await sleep(1);
+      assert.ok(transport.writableLength < 100_000, `${transport.writableLength} bytes wait`);
+    }
+    assert.ok(transport.writableLength > 0, 'the operating system took all of them');
+
+    // Whoever reads them after all finds each of them, and both ends are in the same generation then.
+    let answers = 0;
+    const read = (): void => {
+      peer.session.handleData(peer.take());
+      for (let event = peer.session.pollEvent(); event !== undefined; event = peer.session.pollEvent())
+        if (event.type === 'rekeyed') answers += 1;
+    };
+    for (const fd of [descriptorOf(transport), descriptorOf(peer.tcp)])
+      for (const buffer of [SO_SNDBUF, SO_RCVBUF]) setsockopt(fd, SOL_SOCKET, buffer, 200_000);
+    peer.tcp.on('data', read);
+    peer.tcp.resume();
+    while (answers < ASKED) await once(peer.tcp, 'data');
+    assert.equal(answers, ASKED);
+    peer.tcp.destroy();
+    const closed = closing(server);
+    server.close();
+    await closed;
+  });
 });
+
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
+
+/** Of a connection within this process: what is below its other end. */
+function otherEndOf({ localPort }: TcpSocket): TcpSocket {
+  const process_ = process as unknown as { _getActiveHandles(): Partial<TcpSocket>[] };
+  const other = process_._getActiveHandles().find(({ remotePort }) => remotePort === localPort);
+  assert.ok(other);
+  return other as TcpSocket;
+}
