@@ -91,6 +91,10 @@ export class Anchors {
   withSubject(subject: string): readonly X509Certificate[] {
     return this.#bySubject.get(subject) ?? [];
   }
+
+  has({ subject, raw }: X509Certificate): boolean {
+    return this.withSubject(subject).some((anchor) => anchor.raw.equals(raw));
+  }
 }
 
 function systemAuthorities(): Authorities {
@@ -142,8 +146,7 @@ interface Search extends ChainRequirements {
 function extend(chain: readonly X509Certificate[], search: Search): X509Certificate[] | undefined {
   const last = chain.at(-1) as X509Certificate;
   // An anchor is trusted as such: a server's own certificate may be one.
-  if (search.anchors.withSubject(last.subject).some((anchor) => anchor.raw.equals(last.raw)))
-    return [...chain];
+  if (search.anchors.has(last)) return [...chain];
   if (chain.length >= CHAIN_LIMIT) {
     search.reason = 'the chain is too long';
     return undefined;
@@ -170,8 +173,9 @@ function extend(chain: readonly X509Certificate[], search: Search): X509Certific
   return undefined;
 }
 
-function checkLeaf(leaf: X509Certificate, { purpose, now }: ChainRequirements): void {
-  const objection = objectionTo(leaf, detailsOf(leaf.raw), now);
+function checkLeaf(leaf: X509Certificate, requirements: ChainRequirements): void {
+  const { purpose } = requirements;
+  const objection = objectionTo(leaf, detailsOf(leaf.raw), requirements);
   if (objection !== undefined) throw refused(objection);
   const usage = detailsOf(leaf.raw).extensions.find(({ oid }) => oid === OID.keyUsage);
   if (usage !== undefined && !keyUsageHas(usage.value, DIGITAL_SIGNATURE)) {
@@ -184,10 +188,11 @@ function checkLeaf(leaf: X509Certificate, { purpose, now }: ChainRequirements): 
 function objectionToIssuer(
   issuer: X509Certificate,
   chain: readonly X509Certificate[],
-  { purpose, now }: ChainRequirements,
+  requirements: ChainRequirements,
 ): string | undefined {
+  const { purpose } = requirements;
   const details = detailsOf(issuer.raw);
-  const objection = objectionTo(issuer, details, now);
+  const objection = objectionTo(issuer, details, requirements);
   if (objection !== undefined) return `CA: ${objection}`;
   if (!issuer.ca) return 'an issuer is no CA';
   const usage = details.extensions.find(({ oid }) => oid === OID.keyUsage);
@@ -205,15 +210,15 @@ function objectionToIssuer(
 function objectionTo(
   certificate: X509Certificate,
   { signatureAlgorithm, extensions }: CertificateDetails,
-  now: Date,
+  { anchors, now }: ChainRequirements,
 ): string | undefined {
   if (now < new Date(certificate.validFrom)) return `not valid before ${certificate.validFrom}`;
   if (now > new Date(certificate.validTo)) return `not valid after ${certificate.validTo}`;
   if (schemeOf(certificate.publicKey) === undefined) return 'its key is too weak, or of an unknown kind';
   // That an anchor signed itself proves nothing, so that its algorithm is of no consequence.
-  if (certificate.subject !== certificate.issuer && !SIGNATURES.has(signatureAlgorithm)) {
+  const signedItself = certificate.subject === certificate.issuer && anchors.has(certificate);
+  if (!signedItself && !SIGNATURES.has(signatureAlgorithm))
     return 'its signature is of a weak or unknown kind';
-  }
   if (extensions.some(({ oid }) => oid === OID.nameConstraints)) return 'name constraints are not supported';
   const unknown = extensions.find(({ oid, critical }) => critical && !UNDERSTOOD.has(oid));
   if (unknown !== undefined) return `unknown critical extension ${unknown.oid}`;

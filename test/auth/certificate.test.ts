@@ -150,6 +150,22 @@ describe('chains', () => {
     assert.equal((await judged(leaf, leaf.pem, { ca: ca.pem }))[0], 'ERR_TCPCRYPT_AUTH_CERTIFICATE');
   });
 
+  test('refused: signed with SHA-1, also by a CA of the same name: only an anchor need not be signed', async () => {
+    const ca = await authority({ kind: 'rsaSha1' });
+    const renamed = await serverCertificate(ca, { subject: ca.subject });
+    const renewed = await authority({ issuer: ca });
+    const below = await serverCertificate(renewed);
+    for (const [leaf, chain] of [
+      [renamed, renamed.pem],
+      [below, below.pem + renewed.pem],
+    ] as const)
+      assert.equal((await judged(leaf, chain, { ca: ca.pem }))[0], 'ERR_TCPCRYPT_AUTH_CERTIFICATE');
+    const good = await authority({ kind: 'rsa' });
+    const later = await authority({ issuer: good });
+    const leaf = await serverCertificate(later);
+    assert.equal(typeof (await judged(leaf, leaf.pem + later.pem, { ca: good.pem }))[0], 'object');
+  });
+
   test('mutual: the server decides who the client is', async () => {
     const client = await issue({
       subject: 'CN=alice',
