@@ -78,7 +78,7 @@ export class Channel extends EncryptionFacts implements TcpOwner {
     try {
       negotiated = this.#resuming.negotiate(outcome, encryption.mandatoryAware);
     } catch (error) {
-      this.plainReason = 'ERR_TCPCRYPT_ENO_NO_TEP';
+      this.plainReason = 'ERR_TCPCRYPT_RESUMPTION_LOST';
       process.nextTick(() => this.#fail(error));
       return;
     }

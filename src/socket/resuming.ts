@@ -30,7 +30,7 @@ export class Resuming {
 
   /**
    * What the transcript says, given what our SYN proposed to resume, or our kernel agreed to.
-   * @throws ERR_TCPCRYPT_RESUMPTION_LOST and the errors of negotiatedFromTranscript
+   * @throws ERR_TCPCRYPT_RESUMPTION_LOST, nothing else
    */
   negotiate(outcome: EnoOutcome, mandatoryAware: boolean): Negotiated | Plain {
     const encrypt = outcome.result === 'encrypt';

@@ -285,6 +285,31 @@ describe('resumption by the library', { skip: needsRoot }, () => {
     await close(server);
   });
 
+  test('ENO-36: what the kernel agreed to resume is gone: reset at either end, and no plaintext', async (context) => {
+    const [atClient, atServer] = [new SessionCache(), new SessionCache()];
+    const { server, accepted, errors, port } = await serve({ resumption: atServer });
+    await exchange(port, { resumption: atClient });
+    const socket = connect({ port, host: HOST, resumption: atClient });
+    const failed = once(socket, 'error') as Promise<[NodeJS.ErrnoException]>;
+    const failedAtServer = once(server, 'clientError') as Promise<[NodeJS.ErrnoException, Socket]>;
+    const told: (string | undefined)[] = [];
+    server.once('clientError', (_, { plainReason }: Socket) => told.push(plainReason));
+    socket.write('for nobody');
+    // The kernel has answered the SYN as soon as it was sent; our end learns of it in the next turn of the loop.
+    await once(socket, 'connectionAttempt');
+    atServer.flush(); // it keeps what was promised, for a while
+    const now = Date.now();
+    context.mock.method(Date, 'now', () => now + 200_000);
+    atServer.flush();
+    const [[error], [errorAtServer]] = await Promise.all([failed, failedAtServer]);
+    assert.equal(errorAtServer.code, 'ERR_TCPCRYPT_RESUMPTION_LOST');
+    assert.equal(error.code, 'ECONNRESET');
+    assert.deepEqual(told, ['ERR_TCPCRYPT_RESUMPTION_LOST']);
+    assert.equal(accepted.length, 1);
+    assert.equal(errors.length, 1);
+    await close(server);
+  });
+
   test('TC-16: the length of the nonce can be set', async () => {
     const { server, port } = await serve({ resumption: new SessionCache({ nonceLength: 2 }) });
     const resumption = new SessionCache({ nonceLength: 0 });
