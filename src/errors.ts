@@ -324,6 +324,12 @@ export const ERRORS = {
     '',
     'no daemon runs here: start it with "tcpcrypt daemon", or name its socket with --control',
   ),
+  ERR_TCPCRYPT_RUNNING: row(
+    'system',
+    'throw',
+    '',
+    'a daemon runs already in this network namespace: see "tcpcrypt status", and stop that one first',
+  ),
   ERR_TCPCRYPT_SYSTEM: row('system', 'throw', '', 'a system call failed'),
   ERR_TCPCRYPT_CRYPTO: row('system', 'abort', '', 'OpenSSL failed'),
 

@@ -60,7 +60,9 @@ export function readSecret(file: string): Buffer {
   let fd: number | undefined;
   try {
     fd = openSync(file, 'r');
-    const { mode, size } = fstatSync(fd);
+    const stat = fstatSync(fd);
+    const { mode, size } = stat;
+    if (stat.isDirectory()) throw unusable(file, 'a directory');
     if ((mode & OTHERS) !== 0) throw unusable(file, `others may use it: chmod 600 ${file}`);
     if (size > FILE_LIMIT) throw unusable(file, `larger than ${FILE_LIMIT} bytes`);
     return readFileSync(fd);

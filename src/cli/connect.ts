@@ -1,18 +1,14 @@
 /** `tcpcrypt connect HOST PORT`: netcat with encryption. */
 import type { Command } from 'commander';
 import { connect } from '../socket/connect.js';
+import { parseUsedPort, parseWord } from './arguments.js';
 import {
   type AuthenticationFlags,
   addAuthenticationFlags,
   authenticationOptions,
 } from './authentication-flags.js';
 import { ConnectionReport, endpoint } from './connection-report.js';
-import {
-  addEncryptionFlags,
-  type EncryptionFlags,
-  encryptionOptions,
-  parsePort,
-} from './encryption-flags.js';
+import { addEncryptionFlags, type EncryptionFlags, encryptionOptions } from './encryption-flags.js';
 import { joinStdio } from './stdio.js';
 
 export function register(program: Command): void {
@@ -20,8 +16,8 @@ export function register(program: Command): void {
     .command('connect')
     .summary('open a connection; stdin and stdout are its two directions')
     .description('Open a connection, send what comes from stdin, print what comes back.')
-    .argument('<host>', 'name or address')
-    .argument('<port>', 'TCP port', parsePort)
+    .argument('<host>', 'name or address', parseWord)
+    .argument('<port>', 'TCP port', parseUsedPort)
     .addHelpText(
       'after',
       `

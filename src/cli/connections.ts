@@ -3,8 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { ask } from '../daemon/control/client.js';
 import type { ConnectionStatus } from '../daemon/control/protocol.js';
+import { addressBytes } from '../kernel/sockaddr.js';
+import { parseAddress, parseUsedPort, parseWord } from './arguments.js';
 import { addControlFlags, type ControlFlags, controlPath, duration, size, table } from './control-flags.js';
-import { parsePort } from './encryption-flags.js';
 import { type Program, programsOfSockets, socketKey } from './programs.js';
 
 interface Flags extends ControlFlags {
@@ -29,10 +30,10 @@ export function register(program: Command): void {
     .description('The connections that the daemon relays, the oldest first.')
     .addOption(new Option('--direction <way>', 'only these').choices(['outbound', 'inbound']))
     .addOption(new Option('--state <state>', 'only these').choices(['secure', 'plain', 'handshake']))
-    .option('--port <port>', 'only with this port, at either end', parsePort)
-    .option('--address <address>', 'only with this address, at either end')
-    .option('--program <name>', 'only of this program, by name or process id')
-    .option('--session <hex>', 'only with a session ID that begins so')
+    .option('--port <port>', 'only with this port, at either end', parseUsedPort)
+    .option('--address <address>', 'only with this address, at either end', parseAddress)
+    .option('--program <name>', 'only of this program, by name or process id', parseWord)
+    .option('--session <hex>', 'only with a session ID that begins so', parseSession)
     .option('--wide', 'session IDs in full')
     .option('--watch [seconds]', 'again and again, until Ctrl-C', parseSeconds)
     .addHelpText(
@@ -87,11 +88,13 @@ function matches(
     (flags.direction === undefined || direction === flags.direction) &&
     (flags.state === undefined || state === flags.state) &&
     (port === undefined || ends.some((end) => end.endsWith(`:${port}`))) &&
-    (address === undefined ||
-      ends.some((end) => end.startsWith(`${address}:`) || end.startsWith(`[${address}]:`))) &&
-    (session === undefined || sessionId.startsWith(session.toLowerCase()))
+    (address === undefined || ends.some((end) => addressOf(end).equals(addressBytes(address)))) &&
+    (session === undefined || sessionId.startsWith(session))
   );
 }
+
+/** IPv4 is the same as IPv4-mapped, and an IPv6 address has many texts. */
+const addressOf = (end: string): Buffer => addressBytes(end.replace(/^\[?(.*?)\]?:\d+$/, '$1'));
 
 const HEAD = [
   'DIRECTION',
@@ -131,6 +134,11 @@ function text(rows: readonly Row[], { wide }: Flags): string {
       duration(row.seconds),
     ]),
   ]);
+}
+
+function parseSession(text: string): string {
+  if (!/^[0-9a-f]{1,130}$/i.test(text)) throw new InvalidArgumentError('hexadecimal digits.');
+  return text.toLowerCase();
 }
 
 function parseSeconds(text: string): number {

@@ -1,6 +1,7 @@
 /** What the commands that ask a running daemon have in common. */
 import type { Command } from 'commander';
 import { defaultControlPath } from '../daemon/control/place.js';
+import { parseWord } from './arguments.js';
 
 export interface ControlFlags {
   readonly control?: string;
@@ -12,6 +13,7 @@ export const addControlFlags = (command: Command): Command =>
     .option(
       '--control <path>',
       "the daemon's control socket (default: the one of this network namespace, /run/tcpcrypt/net-<inode>.sock)",
+      parseWord,
     )
     .option('--json', 'print the result as JSON');
 

@@ -18,6 +18,7 @@ import { TcpcryptError } from '../errors.js';
 import { Guard } from '../kernel/guard.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { checkShareCount, largestShareCount } from '../kernel/shares.js';
+import { parseWord } from './arguments.js';
 import { addNegotiationFlags, type NegotiationFlags, negotiationOptions } from './encryption-flags.js';
 import { logDestination } from './log-destination.js';
 
@@ -48,6 +49,7 @@ export function register(program: Command): void {
     .option(
       '--policy <file>',
       `which connections to encrypt (default: ${DEFAULT_POLICY_FILE}, if it is there)`,
+      parseWord,
     )
     .option(
       '--except <ports>',
@@ -58,8 +60,16 @@ export function register(program: Command): void {
     .addOption(new Option('--only-commands', 'for "tcpcrypt run": leave everything else alone').hideHelp())
     .option('--queue <number>', 'NFQUEUE number, where another program uses ours', parseQueue, DEFAULT_QUEUE)
     .option('--drain <seconds>', 'on stop, how long relayed connections may go on', parseDrain, 2)
-    .option('--pins <directory>', 'where "tcpcrypt up" pinned its maps, if not in the default place')
-    .option('--control <path>', 'the socket for "tcpcrypt status" (default: /run/tcpcrypt/net-<inode>.sock)')
+    .option(
+      '--pins <directory>',
+      'where "tcpcrypt up" pinned its maps, if not in the default place',
+      parseWord,
+    )
+    .option(
+      '--control <path>',
+      'the socket for "tcpcrypt status" (default: /run/tcpcrypt/net-<inode>.sock)',
+      parseWord,
+    )
     .option(
       '--metrics <place>',
       'serve Prometheus metrics: a loopback address with port (127.0.0.1:9569), or the path of a socket',
@@ -83,7 +93,11 @@ export function register(program: Command): void {
       parseWorkers,
       1,
     )
-    .option('--user <name>', 'who to be once everything is set up (default: tcpcrypt, or else nobody)')
+    .option(
+      '--user <name>',
+      'who to be once everything is set up (default: tcpcrypt, or else nobody)',
+      parseWord,
+    )
     .addOption(
       new Option('--log-level <level>', 'debug: two lines for every connection')
         .choices(['error', 'info', 'debug'])
@@ -114,10 +128,7 @@ async function run(flags: Flags): Promise<void> {
   let user: string | undefined;
   const controlPath = flags.control ?? defaultControlPath();
   // One daemon at a time in a network namespace: it would take the other's rules for leftovers.
-  if (lockNamespace('daemon') === undefined)
-    throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
-      detail: 'a daemon runs already in this network namespace: see "tcpcrypt status"',
-    });
+  if (lockNamespace('daemon') === undefined) throw new TcpcryptError('ERR_TCPCRYPT_RUNNING');
   const controlFd = openControlSocket(controlPath);
   // Whoever is not root any more cannot remove it.
   const cleaner = new Guard(removeSocketScript(controlPath));

@@ -3,6 +3,7 @@ import { ask } from '../daemon/control/client.js';
 import { defaultControlPath } from '../daemon/control/place.js';
 import type { Status } from '../daemon/control/protocol.js';
 import { type Check, diagnose } from '../kernel/doctor.js';
+import { parseWord } from './arguments.js';
 import { FAILURE, print } from './report.js';
 
 export function register(program: Command): void {
@@ -13,7 +14,7 @@ export function register(program: Command): void {
       'Find out what this host lacks for encryption: checks the kernel, permissions, tools, and a connection to itself.\n' +
         'Names the remedy for each failed check. Exit code 1 when something needed is missing.',
     )
-    .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)')
+    .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)', parseWord)
     .option('--json', 'print the result as JSON')
     .action(async (options: { pins?: string; json?: boolean }) => {
       const checks = [...(await diagnose(options.pins)), ...(await daemon())];

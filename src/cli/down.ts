@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { down } from '../kernel/install.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { Steering } from '../kernel/steering.js';
+import { parseWord } from './arguments.js';
 import { print } from './report.js';
 
 export function register(program: Command): void {
@@ -12,14 +14,20 @@ export function register(program: Command): void {
       'Undo "tcpcrypt up": take the kernel part out. Connections that are encrypted stay so; new ones are plain TCP.\n' +
         'Firewall rules that a killed daemon left in force ("private", "block") are lifted; those of a running one stay.',
     )
-    .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)')
+    .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)', parseWord)
     .option('--json', 'print the result as JSON')
     .action((options: { pins?: string; json?: boolean }) => {
       const report = down(options);
-      const text = report.action === 'removed' ? 'The kernel part is gone' : 'There was no kernel part';
+      const { action, pins } = report;
+      const text = action === 'removed' ? `The kernel part is gone: pins ${pins}` : nothing(pins);
       // Only where no daemon runs: its connections need the rules.
       const lifted = lockNamespace('daemon') === undefined ? [] : Steering.removeLeftovers();
-      const lines = [`${text}: pins ${report.pins}`, ...lifted.map((what) => `removed: ${what}`)];
+      const lines = [text, ...lifted.map((what) => `removed: ${what}`)];
       print(options.json, { ...report, lifted }, lines.join('\n'));
     });
 }
+
+const nothing = (pins: string): string =>
+  existsSync(pins)
+    ? `${pins} holds no kernel part of ours: nothing was touched there`
+    : `There was no kernel part: no pins in ${pins}`;

@@ -56,13 +56,6 @@ export const encryptionOptions = (flags: EncryptionFlags): EncryptionOptions => 
   ...negotiationOptions(flags),
 });
 
-/** A port as commander wants it parsed: whoever writes another word made a mistake in the command line. */
-export function parsePort(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65535) throw new InvalidArgumentError(`"${text}" is not a TCP port.`);
-  return port;
-}
-
 const letters = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]/g, '');
 
 /** Names as in the tables, in any spelling, or identifiers: "x25519,p-256", "0x23". */

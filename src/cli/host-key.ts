@@ -1,10 +1,11 @@
 /** `tcpcrypt host-key`: the key by which this host proves who it is. */
-import { mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname } from 'node:path';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { makeHostKey, readHostKey } from '../auth/key-files.js';
 import { fingerprint, rawPublicKey } from '../auth/known-key.js';
+import { makeParents } from '../kernel/pins.js';
+import { parseWord } from './arguments.js';
 import { print } from './report.js';
 
 export const DEFAULT_HOST_KEY = '/etc/tcpcrypt/host_key';
@@ -23,16 +24,16 @@ export function register(program: Command): void {
   command
     .command('make')
     .description('Make the key, readable by its owner only, unless it is there already.')
-    .argument('[file]', 'where it is kept', DEFAULT_HOST_KEY)
+    .argument('[file]', 'where it is kept', parseWord, DEFAULT_HOST_KEY)
     .option('--json', 'print a JSON line')
     .action((file: string, flags: Flags) => {
-      mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+      makeParents(resolve(file));
       show(file, flags, makeHostKey(file) ? 'made' : 'was there already');
     });
   command
     .command('show')
     .description('Print its fingerprint, and the line for the file of known hosts on other hosts.')
-    .argument('[file]', 'where it is kept', DEFAULT_HOST_KEY)
+    .argument('[file]', 'where it is kept', parseWord, DEFAULT_HOST_KEY)
     .option('--json', 'print a JSON line')
     .action((file: string, flags: Flags) => show(file, flags));
 }

@@ -2,18 +2,14 @@
 import type { Command } from 'commander';
 import { createServer } from '../socket/server.js';
 import type { Socket } from '../socket/socket.js';
+import { parsePort, parseWord } from './arguments.js';
 import {
   type AuthenticationFlags,
   addAuthenticationFlags,
   authenticationOptions,
 } from './authentication-flags.js';
 import { ConnectionReport, endpoint, line, reportFailure, say } from './connection-report.js';
-import {
-  addEncryptionFlags,
-  type EncryptionFlags,
-  encryptionOptions,
-  parsePort,
-} from './encryption-flags.js';
+import { addEncryptionFlags, type EncryptionFlags, encryptionOptions } from './encryption-flags.js';
 import { joinStdio } from './stdio.js';
 
 interface Flags extends EncryptionFlags, AuthenticationFlags {
@@ -27,7 +23,7 @@ export function register(program: Command): void {
     .summary('wait for a connection; stdin and stdout are its two directions')
     .description('Wait for a connection, send what comes from stdin, print what comes in.')
     // Both optional: to commander, with one word alone, the first one is there and the second one missing.
-    .argument('[address]', 'local address; all of them when left out')
+    .argument('[address]', 'local address; all of them when left out', parseWord)
     .argument('[port]', 'TCP port; 0 for any')
     .usage('[options] [address] <port>')
     .option('--echo', 'send back what comes in, instead of using stdin and stdout')

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command `tcpcrypt`. One file per command; each registers itself. */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import * as connect from './connect.js';
 import * as connections from './connections.js';
 import * as daemon from './daemon.js';
@@ -13,7 +13,7 @@ import * as listen from './listen.js';
 import * as paths from './paths.js';
 import * as policy from './policy.js';
 import * as reload from './reload.js';
-import { fail, USAGE_ERROR } from './report.js';
+import { fail } from './report.js';
 import * as resumption from './resumption.js';
 import * as run from './run.js';
 import * as sessionId from './session-id.js';
@@ -58,7 +58,13 @@ for (const output of [process.stdout, process.stderr]) {
 try {
   await program.parseAsync();
 } catch (error) {
-  // Commander has already printed its own errors, help and version.
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
-  else fail(error);
+  fail(error, jsonOutput());
+}
+
+/** Also where the command line is wrong and no command was run. To `connect` and `listen`, stdout is the connection. */
+function jsonOutput(): NodeJS.WritableStream | undefined {
+  const [command = '', ...rest] = process.argv.slice(2);
+  const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+  if (command === 'run' || !own.includes('--json')) return undefined;
+  return command === 'connect' || command === 'listen' ? process.stderr : process.stdout;
 }

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { ask } from '../daemon/control/client.js';
 import type { PathEntry } from '../daemon/path-memory.js';
+import { parseAddress } from './arguments.js';
 import { addControlFlags, type ControlFlags, controlPath, duration, table } from './control-flags.js';
 import { print } from './report.js';
 
@@ -16,7 +17,11 @@ export function register(program: Command): void {
     .description(
       'What the daemon remembers of destinations: who encrypts, and who is left in peace for how long, and why.',
     )
-    .option('--flush [address]', 'forget it all, or one address: the next connection asks again')
+    .option(
+      '--flush [address]',
+      'forget it all, or one address: the next connection asks again',
+      parseAddress,
+    )
     .addHelpText(
       'after',
       `

@@ -20,6 +20,7 @@ import {
   readPolicy,
 } from '../daemon/policy/policy-file.js';
 import { uidOf } from '../kernel/privileges.js';
+import { parseWord } from './arguments.js';
 import { FAILURE, print } from './report.js';
 
 const MEANING: Record<PolicyAction, string> = {
@@ -39,7 +40,7 @@ export function register(program: Command): void {
     .command('check')
     .summary('find the mistakes in a policy file')
     .description('Find the mistakes in a policy file: with line and remedy. Exit code 1 when there are any.')
-    .argument('[file]', 'the policy file', DEFAULT_POLICY_FILE)
+    .argument('[file]', 'the policy file', parseWord, DEFAULT_POLICY_FILE)
     .option('--json', 'print the result as JSON')
     .action((file: string, options: { json?: boolean }) => check(file, options.json));
   policy
@@ -50,8 +51,8 @@ export function register(program: Command): void {
     .option('--from <address[:port]>', 'where it comes from', parseEndpoint)
     .option('--inbound', 'it comes in to this host; otherwise a program on this host opens it')
     .option('--user <name>', 'whose program opens it', parseUser)
-    .option('--cgroup <path>', 'in which cgroup the program runs, e.g. /system.slice/app.service')
-    .option('--policy <file>', `the policy file (default: ${DEFAULT_POLICY_FILE}, if it is there)`)
+    .option('--cgroup <path>', 'in which cgroup the program runs, e.g. /system.slice/app.service', parseWord)
+    .option('--policy <file>', `the policy file (default: ${DEFAULT_POLICY_FILE}, if it is there)`, parseWord)
     .option('--json', 'print the result as JSON')
     .action((options: ExplainOptions) => explainTo(options));
 }

@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { defaultPins } from '../kernel/pins.js';
 import { switchResumption } from '../kernel/resumption-switch.js';
+import { parseWord } from './arguments.js';
 import { print } from './report.js';
 
 interface Flags {
@@ -23,7 +24,7 @@ export function register(program: Command): void {
     .option('--flush', 'let all programs forget all sessions now: the next connections exchange keys')
     .addOption(new Option('--refuse', 'and keep it so, until --allow or a reboot').conflicts('allow'))
     .option('--allow', 'allow it again')
-    .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)')
+    .option('--pins <dir>', 'where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)', parseWord)
     .option('--json', 'print the result as JSON')
     .action(({ flush, refuse, allow, pins, json }: Flags) => {
       const report = switchResumption(pins ?? defaultPins(), {

@@ -29,7 +29,9 @@ import { close } from '../kernel/libc.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { defaultPins, readPins } from '../kernel/pins.js';
 import { encryptsAnything, POLICY_TABLE } from '../kernel/policy-rules.js';
+import { findUser } from '../kernel/privileges.js';
 import { run as runTool } from '../kernel/tools.js';
+import { parseWord } from './arguments.js';
 import { fail } from './report.js';
 
 interface Flags {
@@ -55,8 +57,8 @@ export function register(program: Command): void {
     )
     .addOption(new Option('--private', 'encrypted, or refused').conflicts(['clear', 'policy']))
     .addOption(new Option('--clear', 'never encrypted').conflicts(['policy']))
-    .option('--policy <file>', 'by the rules of this file')
-    .option('--user <name>', 'as this user')
+    .option('--policy <file>', 'by the rules of this file', parseWord)
+    .option('--user <name>', 'as this user', parseWord)
     .argument('<command...>', 'the command and its arguments, after "--"')
     .passThroughOptions()
     .addHelpText(
@@ -80,6 +82,7 @@ should the daemon go.`,
 async function run(command: string[], flags: Flags): Promise<void> {
   if (process.geteuid?.() !== 0) throw new TcpcryptError('ERR_TCPCRYPT_PERMISSION');
   const rules = kernelRules(policyOf(flags));
+  const [file = '', ...args] = flags.user === undefined ? command : asUser(flags.user, command);
   const name = `tcpcrypt_run_${process.pid}`;
   // Below our own, so that whoever manages us (a service manager, a container) manages the command as well.
   const root = findCgroup().path;
@@ -94,18 +97,18 @@ async function run(command: string[], flags: Flags): Promise<void> {
   const daemon = hasDaemon || encryptsAnything(rules);
   runTool('nft', ['-f', '-'], commandRules(name, cgroupLocation(relative(root, own)), rules, daemon));
   writeFileSync(join(own, 'cgroup.procs'), String(process.pid));
-  const [file = '', ...args] = flags.user === undefined ? command : asUser(flags.user, command);
-  const { code, error } = becomeCommand(file, args);
-  process.stderr.write(`tcpcrypt: ${error.message}\n`);
+  const { code, reason } = becomeCommand(file, args);
+  process.stderr.write(`tcpcrypt: cannot run "${file}": ${reason}\n`);
   process.exit(code);
 }
 
-const asUser = (user: string, command: readonly string[]): string[] => {
-  const words = /^\d+$/.test(user) ? ['--clear-groups'] : ['--init-groups'];
-  return ['setpriv', `--reuid=${user}`, `--regid=${gidOf(user)}`, ...words, '--', ...command];
-};
-
-const gidOf = (user: string): string => runTool('id', ['-g', '--', user]).trim();
+function asUser(user: string, command: readonly string[]): string[] {
+  const found = findUser(user);
+  if (found === undefined)
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: `--user: there is no user "${user}"` });
+  const groups = /^\d+$/.test(user) ? '--clear-groups' : '--init-groups';
+  return ['setpriv', `--reuid=${user}`, `--regid=${found.gid}`, groups, '--', ...command];
+}
 
 function policyOf({ private: isPrivate, clear, policy }: Flags): Policy {
   if (policy !== undefined) return loadPolicy(policy);

@@ -7,6 +7,7 @@ import { socketDescriptors, withForeignSocket } from '../kernel/foreign-socket.j
 import { defaultPins } from '../kernel/pins.js';
 import { addressBytes } from '../kernel/sockaddr.js';
 import { netnsCookie, TruePeers } from '../kernel/true-peer.js';
+import { parseWord } from './arguments.js';
 import { FAILURE, print } from './report.js';
 
 interface Flags {
@@ -34,7 +35,11 @@ export function register(program: Command): void {
     .option('--pid <pid>', 'all connections of this process', parseNumber)
     .option('--fd <number>', '... or only this descriptor of it', parseNumber)
     .option('--tuple <local> <remote>', 'a connection that the daemon carries, by its two "address:port"')
-    .option('--pins <dir>', 'for --tuple: where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)')
+    .option(
+      '--pins <dir>',
+      'for --tuple: where the kernel part is kept (default: /sys/fs/bpf/tcpcrypt/v1)',
+      parseWord,
+    )
     .option('--json', 'print the result as JSON: one object, or with --pid alone an array')
     .allowExcessArguments(true)
     .addHelpText(
@@ -74,7 +79,11 @@ function run(flags: Flags): void {
 
 function one(row: Row, json: boolean | undefined): void {
   if (row.sessionId === undefined) {
-    if (json) print(json, row, '');
+    if (json) {
+      print(json, row, '');
+      process.exitCode = FAILURE;
+      return;
+    }
     throw new TcpcryptError('ERR_TCPCRYPT_NO_SESSION', {
       detail: `${row.local} ${row.remote}: ${row.state}`,
     });

@@ -5,7 +5,7 @@
  * last step renames it. `down` is its exact inverse, also of one that was killed half way.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { TcpcryptError } from '../errors.js';
@@ -110,10 +110,9 @@ export function down(options: { readonly pins?: string } = {}): DownReport {
   const staging = pins + STAGING;
   return exclusively(() => {
     const found = readPins(pins) ?? readPins(staging);
-    const { madeParents = 0 } = found?.installation ?? {};
     removePins(staging);
     removePins(pins);
-    removeParents(pins, madeParents);
+    if (found !== undefined || !existsSync(pins)) removeParents(pins, found?.installation?.madeParents ?? 0);
     const unmountedBpffs = unmountBpffs();
     return { action: found === undefined ? 'nothing' : 'removed', pins, unmountedBpffs };
   });

@@ -6,7 +6,7 @@
  *
  * Pins are on a BPF file system (bpffs), which forgets everything at reboot, exactly like the kernel.
  */
-import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { TcpcryptError } from '../errors.js';
 import { cgroupLink, detachLink, mapShape, openPin, withFd } from './libbpf.js';
@@ -57,7 +57,7 @@ export function writeInstallation(mapFd: number, installation: Installation): vo
 export function readPins(
   pins: string,
 ): { readonly installation?: Installation; readonly programs: readonly string[] } | undefined {
-  if (!existsSync(pins)) return undefined;
+  if (!mayBeOurs(pins)) return undefined;
   const programs = readdirSync(pins)
     .filter((name) => name.startsWith(LINK))
     .map((name) => name.slice(LINK.length));
@@ -74,6 +74,20 @@ export function readPins(
     },
   };
 }
+
+/**
+ * A directory where an "up" has been at work, or may have: on a BPF file system, with pins of ours or nothing at all. Whatever
+ * else somebody names is left alone.
+ */
+function mayBeOurs(pins: string): boolean {
+  if (!isOnBpffs(pins) || !statSync(pins).isDirectory()) return false;
+  const names = readdirSync(pins);
+  return names.length === 0 || names.some(isPin);
+}
+
+const isOnBpffs = (path: string): boolean => existsSync(path) && statfsSync(path).type === BPF_FS_MAGIC;
+
+const isPin = (name: string): boolean => name.startsWith(`${LINK}eno_`) || name.startsWith('eno_');
 
 /** Undefined also for the record of another version, which nobody here can read. */
 function openInstallMap(pins: string): number | undefined {
@@ -99,14 +113,14 @@ export function attachedTo(pins: string, program: string): bigint | undefined {
 
 /** Detaches the programs and removes the directory. Files that are not ours stay, and with them the directory. */
 export function removePins(pins: string): void {
-  if (!existsSync(pins)) return;
-  const names = readdirSync(pins);
+  if (!mayBeOurs(pins)) return;
+  const names = readdirSync(pins).filter(isPin);
   for (const name of names.filter((entry) => entry.startsWith(LINK))) {
     const fd = openPin(join(pins, name));
     if (fd !== undefined) withFd(fd, detachLink);
     unlinkSync(join(pins, name));
   }
-  for (const name of names.filter((entry) => entry.startsWith('eno_'))) unlinkSync(join(pins, name));
+  for (const name of names.filter((entry) => !entry.startsWith(LINK))) unlinkSync(join(pins, name));
   removeEmpty(pins);
 }
 
@@ -124,8 +138,9 @@ export function makeParents(path: string): number {
  * that was killed may not have come to record it.
  */
 export function removeParents(path: string, count: number): void {
-  if (basename(dirname(path)) === dirname(DEFAULT_PINS)) removeEmpty(dirname(path));
-  for (let i = 0, parent = dirname(path); i < count; i++, parent = dirname(parent)) removeEmpty(parent);
+  const parent = dirname(path);
+  if (basename(parent) === dirname(DEFAULT_PINS) && isOnBpffs(parent)) removeEmpty(parent);
+  for (let i = 0, above = parent; i < count; i++, above = dirname(above)) removeEmpty(above);
 }
 
 function removeEmpty(directory: string): void {

@@ -135,7 +135,7 @@ subprocess.run([sys.executable, '-c', ${JSON.stringify(GREET)}, *sys.argv[1:]])
     assert.equal((await shell('yes | head -1')).stdout.toString(), 'y\n');
     const missing = await pair.alice.run(...run([], 'no-such-command', []), { timeoutMs: 40_000 });
     assert.equal(missing.code, 127);
-    assert.match(missing.stderr, /no-such-command: there is no such program/);
+    assert.match(missing.stderr, /cannot run "no-such-command": there is no such program/);
     const mistaken = await pair.alice.run(...run(['--policy', '/no/such/file'], 'true', []));
     assert.equal(mistaken.code, 125);
     assert.equal((await pair.alice.run(...run(['--private', '--clear'], 'true', []))).code, 2);

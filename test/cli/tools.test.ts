@@ -199,7 +199,7 @@ describe('tcpcrypt listen, tcpcrypt connect', { skip: needsRoot }, () => {
         [2, ['connect', '127.0.0.1'], /missing required argument 'port'/],
         [2, ['connect', '127.0.0.1', 'http'], /"http" is not a TCP port/],
         [2, ['connect', '127.0.0.1', '65536'], /"65536" is not a TCP port/],
-        [2, ['connect', '127.0.0.1', '0'], /port: 0/],
+        [2, ['connect', '127.0.0.1', '0'], /argument 'port'.*from 1/],
         [2, ['listen'], /missing required argument 'port'/],
         [2, ['listen', 'here'], /"here" is not a TCP port/],
         [2, ['listen', '1', '2', '3'], /too many arguments/],

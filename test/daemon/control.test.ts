@@ -92,8 +92,21 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
       [['--state', 'secure', '--address', pair.bob.address4, '--program', 'nc', '--session', session], 1],
       [['--program', `${client.pid}`], 1],
       [['--address', '10.69.77.77'], 0],
+      [['--address', `::ffff:${pair.bob.address4}`], 1],
+      [['--session', session.toUpperCase()], 1],
     ] as const) {
       assert.equal((await connections(pair.alice, ...filters)).length, count, filters.join(' '));
+    }
+    for (const [option, value] of [
+      ['--address', 'bob'],
+      ['--address', '10.69.1'],
+      ['--session', 'zz'],
+      ['--port', '0'],
+      ['--program', ''],
+    ] as const) {
+      const wrong = await tcpcrypt(pair.alice, 'connections', option, value);
+      assert.equal(wrong.code, 2, option);
+      assert.ok(wrong.stderr.includes(`option '${option} `), wrong.stderr);
     }
     const { stdout } = await tcpcrypt(pair.alice, 'connections');
     const [head, line] = String(stdout).split('\n');
@@ -192,9 +205,12 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.ok((now.refused?.blocked_outbound ?? 0) > 0);
     assert.match(frank.enter('nft', ['list', 'table', 'inet', 'tcpcrypt_policy']), /tcp dport 7 /);
     writeFileSync(file, 'default = "sometimes"\n');
-    const refused = await tcpcrypt(frank, 'reload');
+    const refused = await tcpcrypt(frank, 'reload', '--json');
     assert.notEqual(refused.code, 0);
     assert.match(refused.stderr, /policy\.toml:1/);
+    const { error } = JSON.parse(String(refused.stdout)) as { error: { code: string; message: string } };
+    assert.equal(error.code, 'ERR_TCPCRYPT_POLICY');
+    assert.match(error.message, /policy\.toml:1/);
     assert.match(frank.enter('nft', ['list', 'table', 'inet', 'tcpcrypt_policy']), /tcp dport 7 /);
     await daemon.stop();
     assert.equal((await tcpcrypt(frank, 'reload')).code, 1);
@@ -291,7 +307,8 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     writeFileSync(file, 'precious');
     const refused = await tcpcrypt(dave, 'daemon', '--pins', pins, '--control', file);
     assert.equal(refused.code, 2);
-    assert.match(refused.stderr, /is something else/);
+    assert.match(refused.stderr, /is no socket/);
+    assert.equal((await tcpcrypt(dave, 'status', '--control', file)).code, 2);
     assert.ok(existsSync(file));
   });
 

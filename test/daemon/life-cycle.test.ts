@@ -139,7 +139,7 @@ except OSError: print('reset', flush=True)
     const pins = pair.kernelPart(pair.alice);
     const { code, stderr } = await pair.alice.run(process.execPath, [main, 'daemon', '--pins', pins]);
     assert.equal(code, 1);
-    assert.match(stderr, /a daemon runs already/);
+    assert.match(stderr, /^tcpcrypt: a daemon runs already .*\n\[ERR_TCPCRYPT_RUNNING\]\n$/);
     assert.ok(onAlice.running);
     await connects();
     await onAlice.line(({ event }) => event === 'secure');

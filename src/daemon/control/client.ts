@@ -1,4 +1,5 @@
 /** The other end of the control socket: what `tcpcrypt status` and its siblings use. */
+import { statSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { ERRORS, type ErrorCode, TcpcryptError } from '../../errors.js';
 import { linesOf } from './lines.js';
@@ -17,7 +18,7 @@ export async function ask(
   command: CommandName,
   parameters: Omit<Request, 'command'> = {},
 ): Promise<{ readonly result: unknown; readonly items: readonly unknown[] }> {
-  const socket = createConnection(path);
+  const socket = createConnection({ path });
   socket.on('error', () => {}); // the iterator throws it
   socket.setTimeout(PATIENCE, () =>
     socket.destroy(new TcpcryptError('ERR_TCPCRYPT_SYSTEM', { detail: `the daemon at ${path} is silent` })),
@@ -70,7 +71,20 @@ function connectionError(path: string, cause: Error): TcpcryptError {
     return new TcpcryptError('ERR_TCPCRYPT_PERMISSION', {
       detail: `${path}: be root, or in the group "tcpcrypt"`,
     });
+  // So says the kernel also of what is no socket.
+  if (code === 'ECONNREFUSED' && !isSocket(path))
+    return new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+      detail: `${path} is no socket`,
+    });
   if (code === 'ENOENT' || code === 'ECONNREFUSED')
     return new TcpcryptError('ERR_TCPCRYPT_NOT_RUNNING', { detail: path });
   return new TcpcryptError('ERR_TCPCRYPT_SYSTEM', { detail: `${path}: ${cause.message}`, cause });
+}
+
+function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket();
+  } catch {
+    return true; // it was, a moment ago
+  }
 }

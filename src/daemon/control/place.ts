@@ -22,7 +22,7 @@ export const defaultControlPath = (): string =>
  * A listening socket at `path`, mode 0660 root:tcpcrypt, or 0600 without such a group. One that a daemon left
  * behind when it was killed is replaced.
  * @returns the descriptor; the caller owns it and the file
- * @throws ERR_TCPCRYPT_SYSTEM when a daemon answers there
+ * @throws ERR_TCPCRYPT_ARGUMENT when somebody answers there, as the daemon of another network namespace
  */
 export function openControlSocket(path: string, group: string = GROUP): number {
   const address = unixAddress(path);
@@ -34,15 +34,15 @@ export function openControlSocket(path: string, group: string = GROUP): number {
     let result = libc.tryBind(fd, address);
     if (result === -libc.EADDRINUSE && !lstatSync(path).isSocket())
       throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
-        detail: `control socket: ${path} is something else`,
+        detail: `${path} is no socket, and is left as it is`,
       });
     if (result === -libc.EADDRINUSE && !answers(address)) {
       unlinkSync(path);
       result = libc.tryBind(fd, address);
     }
     if (result === -libc.EADDRINUSE)
-      throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
-        detail: `a daemon runs here already: "tcpcrypt status --control ${path}"`,
+      throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
+        detail: `another program, perhaps a daemon, answers at ${path}: name another place`,
       });
     if (result !== 0) throw libc.systemError(`bind ${path}`, -result);
     const gid = groupId(group);
@@ -79,7 +79,7 @@ function unixAddress(path: string): Buffer {
   const bytes = Buffer.from(path);
   if (!path.startsWith('/') || bytes.length > PATH_LIMIT || bytes.includes(0))
     throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
-      detail: `control socket: an absolute path of at most ${PATH_LIMIT} bytes: ${path}`,
+      detail: `a socket: an absolute path of at most ${PATH_LIMIT} bytes: ${path}`,
     });
   const address = Buffer.alloc(2 + bytes.length + 1);
   address.writeUInt16LE(libc.AF_UNIX);
