@@ -97,7 +97,7 @@ function resumed(row: SessionVector, connection: ResumedVector, originalRole: Ro
   return new Session({ negotiated: outcome, resumption: kept });
 }
 
-test('TC-1, TC-17, TC-22, TC-28: sessions.json: resumed connections through Session, byte for byte', async (t) => {
+test('ENO-56, TC-1, TC-17, TC-22, TC-28: sessions.json: resumed connections through Session, byte for byte', async (t) => {
   let emptyFrames = 0;
   for (const row of sessionVectors())
     for (const connection of row.resumed)

@@ -105,6 +105,19 @@ test('ENO-57: two connections never have the same session ID', () => {
   assert.notEqual(id(), id());
 });
 
+test('ENO-57: nor can a peer bring that about that repeats itself, towards an end that uses its key pair again', () => {
+  for (const honest of ['A', 'B'] as const) {
+    const id = () => {
+      const ours = new Session({ negotiated: negotiated(honest), keyPair: () => keyPairOf(honest) });
+      const cheat = fixedSession(honest === 'A' ? 'B' : 'A');
+      const pair = (honest === 'A' ? new Pair(ours, cheat) : new Pair(cheat, ours)).run();
+      assert.deepEqual(pair.a.session.sessionId, pair.b.session.sessionId);
+      return toHex(ours.sessionId ?? new Uint8Array());
+    };
+    assert.notEqual(id(), id());
+  }
+});
+
 test('ENO-49: ends that saw different ENO options do not understand each other', () => {
   const other = { ...negotiated('B'), transcript: Uint8Array.of(69, 4, 0x21, 0x23, 69, 4, 1, 0x23) };
   const pair = new Pair(fixedSession('A'), fixedSession('B', { negotiated: other }));

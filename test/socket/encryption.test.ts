@@ -75,7 +75,9 @@ describe('encryption', { skip: needsRoot }, () => {
     assert.equal(ids.size, 10);
   });
 
-  test("'connect', 'secure', 'ready', and what is known when", { timeout: 5000 }, async () => {
+  test("ENO-61: 'connect', 'secure', 'ready', and what is known when: no session ID is an error", {
+    timeout: 5000,
+  }, async () => {
     const server = createServer((peer) => peer.resume());
     server.listen(0, '127.0.0.1');
     // A resumed session has its ID from the beginning.

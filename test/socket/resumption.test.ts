@@ -310,7 +310,16 @@ describe('resumption by the library', { skip: needsRoot }, () => {
     await close(server);
   });
 
-  test('TC-16: the length of the nonce can be set', async () => {
+  test('TC-16: the nonce has 8 bytes, where there is room; its length can be set', async () => {
+    const usual = await serve();
+    const cache = new SessionCache();
+    await exchange(usual.port, { resumption: cache });
+    // The SYN-ACK has room for 7 next to timestamps.
+    assert.match(
+      (await exchange(usual.port, { resumption: cache })).transcript,
+      /^4514a3(..){17}451401a3(..){16}$/,
+    );
+    await close(usual.server);
     const { server, port } = await serve({ resumption: new SessionCache({ nonceLength: 2 }) });
     const resumption = new SessionCache({ nonceLength: 0 });
     await exchange(port, { resumption });
