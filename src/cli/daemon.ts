@@ -1,5 +1,5 @@
 /** `tcpcrypt daemon`: encrypts the connections of unmodified programs on this host. */
-import { existsSync } from 'node:fs';
+import { existsSync, unlinkSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -7,7 +7,12 @@ import { pino } from 'pino';
 import { MAX_CONNECTIONS, MAX_HELD } from '../daemon/capacity.js';
 import { Control } from '../daemon/control/control.js';
 import { type MetricsPlace, metricsPlace, type ReadyPlace } from '../daemon/control/metrics-place.js';
-import { defaultControlPath, openControlSocket, removeSocketScript } from '../daemon/control/place.js';
+import {
+  defaultControlPath,
+  openControlSocket,
+  removeSocketsScript,
+  sweepControlSockets,
+} from '../daemon/control/place.js';
 import { Daemon, DEFAULT_QUEUE } from '../daemon/daemon.js';
 import { checkKnownHosts, makeKnownHostsDirectory } from '../daemon/known-hosts-file.js';
 import { checkReadable, daemonUser, leaveRoot } from '../daemon/least-privilege.js';
@@ -129,9 +134,12 @@ async function run(flags: Flags): Promise<void> {
   const controlPath = flags.control ?? defaultControlPath();
   // One daemon at a time in a network namespace: it would take the other's rules for leftovers.
   if (lockNamespace('daemon') === undefined) throw new TcpcryptError('ERR_TCPCRYPT_RUNNING');
+  sweepControlSockets();
   const controlFd = openControlSocket(controlPath);
-  // Whoever is not root any more cannot remove it.
-  const cleaner = new Guard(removeSocketScript(controlPath));
+  const metrics = metricsSocket(flags.metrics, controlPath);
+  // Whoever is not root any more cannot remove them.
+  const metricsPath = flags.metrics !== undefined && 'path' in flags.metrics ? [flags.metrics.path] : [];
+  const cleaner = new Guard(removeSocketsScript([controlPath, ...metricsPath]));
   const stop = async (reason: string, exitCode: number): Promise<void> => {
     if (stopping) return;
     stopping = true;
@@ -164,7 +172,6 @@ async function run(flags: Flags): Promise<void> {
   };
   try {
     if (flags.workers > 1) checkReadable(WORKER, flags.user);
-    const metrics = flags.metrics && readyPlace(flags.metrics);
     daemon = await Daemon.start({
       logger,
       queue: flags.queue,
@@ -256,9 +263,16 @@ function parseWorkers(text: string): number {
   return count;
 }
 
-/** A socket by path has the same permissions as the control socket; what is left of it, the next start replaces. */
-const readyPlace = (place: MetricsPlace): ReadyPlace =>
-  'path' in place ? { fd: openControlSocket(place.path) } : place;
+/** A socket by path has the same permissions as the control socket; without it, that goes again. */
+function metricsSocket(place: MetricsPlace | undefined, controlPath: string): ReadyPlace | undefined {
+  if (place === undefined || !('path' in place)) return place;
+  try {
+    return { fd: openControlSocket(place.path) };
+  } catch (error) {
+    unlinkSync(controlPath);
+    throw error;
+  }
+}
 
 function parsePorts(text: string): number[] {
   return text.split(',').map((port) => {

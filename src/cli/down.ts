@@ -1,5 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
+import { sweepControlSockets } from '../daemon/control/place.js';
+import { sweepCommandRules } from '../kernel/command-rules.js';
 import { down } from '../kernel/install.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { Steering } from '../kernel/steering.js';
@@ -22,6 +24,8 @@ export function register(program: Command): void {
       const text = action === 'removed' ? `The kernel part is gone: pins ${pins}` : nothing(pins);
       // Only where no daemon runs: its connections need the rules.
       const lifted = lockNamespace('daemon') === undefined ? [] : Steering.removeLeftovers();
+      lifted.push(...sweepCommandRules().map((name) => `rules of a command that is gone: ${name}`));
+      lifted.push(...sweepControlSockets().map((path) => `socket of a daemon that is gone: ${path}`));
       const lines = [text, ...lifted.map((what) => `removed: ${what}`)];
       print(options.json, { ...report, lifted }, lines.join('\n'));
     });

@@ -8,6 +8,7 @@
  * is nobody's child waits until the cgroup is empty and then removes everything, also after kill -9.
  */
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
@@ -21,14 +22,21 @@ import { BUILT_IN, type Policy, type PolicyAction } from '../daemon/policy/polic
 import { loadPolicy } from '../daemon/policy/policy-file.js';
 import { TcpcryptError } from '../errors.js';
 import { findCgroup, ownCgroup } from '../kernel/cgroup.js';
-import { commandRules, removeCommandRules } from '../kernel/command-rules.js';
+import {
+  COMMAND_PREFIX,
+  commandRules,
+  lockCommand,
+  noMoreCommands,
+  removeCommandRules,
+  sweepCommandRules,
+} from '../kernel/command-rules.js';
 import { kernelPartPresent } from '../kernel/eno-socket.js';
 import { becomeCommand } from '../kernel/exec.js';
 import { up } from '../kernel/install.js';
 import { close } from '../kernel/libc.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { defaultPins, readPins } from '../kernel/pins.js';
-import { encryptsAnything, POLICY_TABLE } from '../kernel/policy-rules.js';
+import { encryptsAnything } from '../kernel/policy-rules.js';
 import { findUser } from '../kernel/privileges.js';
 import { run as runTool } from '../kernel/tools.js';
 import { parseWord } from './arguments.js';
@@ -83,7 +91,8 @@ async function run(command: string[], flags: Flags): Promise<void> {
   if (process.geteuid?.() !== 0) throw new TcpcryptError('ERR_TCPCRYPT_PERMISSION');
   const rules = kernelRules(policyOf(flags));
   const [file = '', ...args] = flags.user === undefined ? command : asUser(flags.user, command);
-  const name = `tcpcrypt_run_${process.pid}`;
+  sweepCommandRules();
+  const { name, lock } = uniqueName();
   // Below our own, so that whoever manages us (a service manager, a container) manages the command as well.
   const root = findCgroup().path;
   const group = join(ownCgroup() ?? root, `tcpcrypt-run-${process.pid}`);
@@ -91,11 +100,21 @@ async function run(command: string[], flags: Flags): Promise<void> {
   mkdirSync(own, { recursive: true });
   // From here on, whatever happens, everything is removed.
   const records = mkdtempSync(join(tmpdir(), `${name}-`));
-  await detach(cleanUpScript(name, group, records));
-  const hasDaemon = daemonRuns();
-  if (!hasDaemon && encryptsAnything(rules)) await startDaemon(group, records);
-  const daemon = hasDaemon || encryptsAnything(rules);
-  runTool('nft', ['-f', '-'], commandRules(name, cgroupLocation(relative(root, own)), rules, daemon));
+  await detach(cleanUpScript(name, group, records), lock);
+  close(lock);
+  const location = cgroupLocation(relative(root, own));
+  for (const deadline = Date.now() + PATIENCE; ; await sleep(100)) {
+    const hasDaemon = daemonRuns();
+    try {
+      if (!hasDaemon && encryptsAnything(rules)) await startDaemon(group, records);
+      runTool('nft', ['-f', '-'], commandRules(name, location, rules, hasDaemon || encryptsAnything(rules)));
+      break;
+    } catch (error) {
+      // The daemon of an earlier command is about to end, or the host's own one, or another command's, not ready yet.
+      const others = hasDaemon || (error as TcpcryptError).code === 'ERR_TCPCRYPT_RUNNING';
+      if (!others || Date.now() > deadline) throw error;
+    }
+  }
   writeFileSync(join(own, 'cgroup.procs'), String(process.pid));
   const { code, reason } = becomeCommand(file, args);
   process.stderr.write(`tcpcrypt: cannot run "${file}": ${reason}\n`);
@@ -122,6 +141,15 @@ function policyOf({ private: isPrivate, clear, policy }: Flags): Policy {
   return clear ? all('clear') : BUILT_IN;
 }
 
+/** Of the rules: process numbers alone may mean several, where network namespaces have several of theirs. */
+function uniqueName(): { readonly name: string; readonly lock: number } {
+  for (;;) {
+    const name = `${COMMAND_PREFIX}${process.pid}_${randomBytes(3).toString('hex')}`;
+    const lock = lockCommand(name);
+    if (lock !== undefined) return { name, lock };
+  }
+}
+
 /** Whether a daemon holds this network namespace. */
 function daemonRuns(): boolean {
   const lock = lockNamespace('daemon');
@@ -133,7 +161,7 @@ function daemonRuns(): boolean {
 /** A daemon that cares for nothing but commands that run under a policy; with a kernel part of its own if need be. */
 async function startDaemon(group: string, records: string): Promise<void> {
   const place = join(group, 'daemon');
-  mkdirSync(place);
+  mkdirSync(place, { recursive: true });
   const pins: string[] = [];
   // It may also be somebody else's, with pins that we do not know.
   if (!kernelPartPresent() || readPins(defaultPins()) === undefined) {
@@ -142,7 +170,7 @@ async function startDaemon(group: string, records: string): Promise<void> {
     up({ cgroup: group, pins: directory });
     pins.push('--pins', directory);
   }
-  const log = openSync(join(records, 'log'), 'a');
+  const log = openSync(join(records, 'log'), 'w');
   const script = 'echo 0 >"$0/cgroup.procs" && { setsid "$@" 3>&- & echo $! >&3; }';
   const pid = openSync(join(records, 'daemon'), 'w');
   const starter = spawn(
@@ -165,6 +193,7 @@ async function startDaemon(group: string, records: string): Promise<void> {
         continue;
       }
       const said = readFileSync(join(records, 'log'), 'utf8').trim().slice(-2000);
+      if (said.includes('[ERR_TCPCRYPT_RUNNING]')) throw new TcpcryptError('ERR_TCPCRYPT_RUNNING');
       throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
         detail: `the daemon does not start: ${said}`,
         cause: error,
@@ -173,10 +202,13 @@ async function startDaemon(group: string, records: string): Promise<void> {
   }
 }
 
-/** Starts a shell that is not our child, and that goes on when this process, or what it has become, lets go of a pipe. */
-async function detach(script: string): Promise<void> {
+/**
+ * Starts a shell that is not our child, and that goes on when this process, or what it has become, lets go of a pipe.
+ * @param lock a descriptor that it holds as long as it is there
+ */
+async function detach(script: string, lock: number): Promise<void> {
   const starter = spawn('/bin/sh', ['-c', 'setsid /bin/sh -c "$0" <&3 >/dev/null 2>&1 3<&- &', script], {
-    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe', lock],
   });
   const pipe = starter.stdio[3];
   if (pipe !== null && pipe !== undefined && 'unref' in pipe) (pipe as import('node:net').Socket).unref();
@@ -193,10 +225,12 @@ while populated '${group}/command'; do sleep 0.1; done
 ${removeCommandRules(name)}
 rmdir '${group}/command'
 if [ -d '${group}/daemon' ]; then
-  # Other commands may have come to use our daemon.
-  while nft list chain inet ${POLICY_TABLE} commands 2>/dev/null | grep -q 'comment "tcpcrypt_run_'; do sleep 0.2; done
   pid=$(cat '${records}/daemon')
-  grep -qx "$pid" '${group}/daemon/cgroup.procs' && kill -TERM "$pid"
+  if grep -qx "$pid" '${group}/daemon/cgroup.procs'; then
+    # Other commands may have come to use our daemon.
+${noMoreCommands()}
+    kill -TERM "$pid"
+  fi
   round=0
   while populated '${group}/daemon'; do
     round=$((round + 1))

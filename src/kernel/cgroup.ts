@@ -7,6 +7,9 @@ import { mountsOf } from './mounts.js';
 /** The root of the cgroup v2 hierarchy, or undefined where it is not mounted. */
 export const cgroupRoot = (): string | undefined => mountsOf('cgroup2')[0];
 
+/** Where nft looks for cgroups, wherever they are mounted. */
+export const NFT_CGROUPS = '/sys/fs/cgroup';
+
 export interface Cgroup {
   readonly path: string;
   /** The kernel's number for it: the inode of its directory. */

@@ -2,10 +2,17 @@
  * A policy for one cgroup (`tcpcrypt run`): rules in the running daemon's policy table, before all others there, and a
  * table of its own that refuses what the policy refuses when the daemon, and with it the other rules, has gone.
  */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { NFT_CGROUPS } from './cgroup.js';
+import { close } from './libc.js';
+import { lockNamespace } from './namespace-lock.js';
 import { ENO_KIND, has, hasNot, hex, IS_SYN, MARK, without } from './packet-marks.js';
 import {
   type CgroupMatch,
   COMMANDS,
+  COMMANDS_IN_USE,
   INBOUND_COMMANDS,
   mustStay,
   POLICY_TABLE,
@@ -13,7 +20,11 @@ import {
   ruleText,
 } from './policy-rules.js';
 
+import { isInstalled, run } from './tools.js';
+
 const BITS = MARK.ENCRYPT | MARK.PRIVATE;
+/** The names of all that is made for commands begin so. */
+export const COMMAND_PREFIX = 'tcpcrypt_run_';
 
 /**
  * @param name of the chains and the table: letters, digits, "_"; unique in this network namespace
@@ -36,6 +47,9 @@ table inet ${POLICY_TABLE} {
 ${lines('outbound')}  }
   chain ${name}_inbound {
 ${lines('inbound')}  }
+  chain ${name}_hold {
+    jump ${COMMANDS_IN_USE}
+  }
 }
 insert rule inet ${POLICY_TABLE} ${COMMANDS} ${cgroup} goto ${name}_outbound comment "${name}"
 insert rule inet ${POLICY_TABLE} ${INBOUND_COMMANDS} ${cgroup} goto ${name}_inbound comment "${name}"
@@ -93,5 +107,60 @@ for chain in ${COMMANDS} ${INBOUND_COMMANDS}; do
 done
 nft delete chain inet ${POLICY_TABLE} ${name}_outbound 2>/dev/null
 nft delete chain inet ${POLICY_TABLE} ${name}_inbound 2>/dev/null
+nft delete chain inet ${POLICY_TABLE} ${name}_hold 2>/dev/null
 nft delete table inet ${name} 2>/dev/null
 `;
+
+/** POSIX sh: returns when no command uses the daemon any more, and none can come to use it. */
+export const noMoreCommands = (): string => `
+until nft delete chain inet ${POLICY_TABLE} ${COMMANDS_IN_USE} 2>/dev/null; do
+  nft list chain inet ${POLICY_TABLE} ${COMMANDS_IN_USE} >/dev/null 2>&1 || break
+  sleep 0.2
+done
+`;
+
+/**
+ * As long as somebody has it, what bears that name is in use: by the shell that removes it in the end. In this network
+ * namespace, as the rules are; process numbers may mean something else to others in it.
+ * @returns undefined when the name is taken
+ */
+export const lockCommand = (name: string): number | undefined => lockNamespace(name);
+
+/**
+ * Removes the rules of commands whose shell was killed, so that nobody does; not while a process of the command still runs.
+ * @returns their names
+ */
+export function sweepCommandRules(): string[] {
+  if (!isInstalled('nft')) return [];
+  const names = new Set(run('nft', ['list', 'chains', 'inet']).match(NAMES));
+  const stale = [...names].filter((name) => {
+    const lock = lockCommand(name);
+    if (lock === undefined) return false;
+    close(lock);
+    return !isPopulated(name);
+  });
+  for (const name of stale) run('/bin/sh', ['-c', `${removeCommandRules(name)} true`]);
+  return stale;
+}
+
+const NAMES = new RegExp(
+  `\\b${COMMAND_PREFIX}[0-9a-z]+(?:_[0-9a-f]+)?(?=_(?:outbound|inbound|hold)\\b| \\{)`,
+  'g',
+);
+
+/** nft names a cgroup that is there by its path, otherwise by its number. */
+function isPopulated(name: string): boolean {
+  const rules = run('nft', ['list', 'ruleset', 'inet']).split('\n');
+  const from = rules.filter((line) => line.includes(`goto ${name}_`));
+  const table = rules.indexOf(`table inet ${name} {`);
+  const own = table < 0 ? [] : rules.slice(table, rules.indexOf('}', table));
+  return [...from, ...own].some((line) => {
+    const path = /socket cgroupv2 level \d+ "([^"]+)"/.exec(line)?.[1];
+    if (path === undefined) return false;
+    try {
+      return readFileSync(join(NFT_CGROUPS, path, 'cgroup.events'), 'utf8').includes('populated 1');
+    } catch {
+      return false;
+    }
+  });
+}

@@ -57,6 +57,13 @@ export const KEEP = 'keep';
 export const COMMANDS = 'commands';
 export const INBOUND_COMMANDS = 'inbound_commands';
 
+/**
+ * Empty: {@link commandRules} of each command refer to it, and what a rule refers to cannot be deleted. So whoever means to end
+ * a daemon that is there for commands only deletes this first, which fails while there are any; and from then on rules for
+ * further commands are refused.
+ */
+export const COMMANDS_IN_USE = 'commands_in_use';
+
 /** What nft counts, by name: packets are SYN segments, each a connection attempt or its retransmission. */
 export const POLICY_COUNTERS = [
   'blocked_outbound',
@@ -118,6 +125,7 @@ table inet ${POLICY_TABLE} {
 ${[...POLICY_COUNTERS, KNOWN_PLAIN_COUNTER].map((name) => `  counter ${name} {}\n`).join('')}
   ${mustStay(rules) ? `chain ${KEEP} {}` : ''}
 
+  chain ${COMMANDS_IN_USE} {}
   chain ask_outbound {
     meta mark set ${without(BITS)}
     goto ${COMMANDS}

@@ -1,5 +1,5 @@
 /** The administrator's tools that rules and routes are made with: nft, iptables, ip. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { TcpcryptError } from '../errors.js';
 
 /** Runs a tool with `input` on its standard input; returns what it prints. */
@@ -22,6 +22,10 @@ export const toolEnvironment = (): NodeJS.ProcessEnv => ({
   LC_ALL: 'C',
   PATH: `${process.env.PATH || '/usr/bin:/bin'}:/usr/sbin:/sbin`,
 });
+
+export const isInstalled = (tool: string): boolean =>
+  spawnSync('/bin/sh', ['-c', `command -v ${tool}`], { env: toolEnvironment(), stdio: 'ignore' }).status ===
+  0;
 
 export function toolError(tool: string, cause: unknown): TcpcryptError {
   const { code, stderr } = cause as { code?: unknown; stderr?: unknown };

@@ -1,6 +1,6 @@
 /** `tcpcrypt run`: alice runs commands, bob has the daemon, carol has none. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -34,6 +34,29 @@ const run = (flags: readonly string[], command: string, args: readonly string[])
   process.execPath,
   [main, 'run', ...flags, '--', command, ...args],
 ];
+
+/** `ADDRESS PORT`: the session ID of one connection. */
+const ID = `
+import socket, sys
+c = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+c.sendall(b'hello\\n')
+c.makefile('rb').readline()
+print(c.getsockopt(socket.IPPROTO_TCP, 1027, 64).hex())
+`;
+
+/** The shells that wait to clean up after a command. */
+const shellsOf = (group: string): number[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+        return words[0] === '/bin/sh' && words[2]?.includes(`${group}/command`);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
 
 async function serve(host: Host): Promise<void> {
   host.spawn(...python(MANY, 'serve', `${PORT}`, 'client', '6'), { stdio: 'ignore' });
@@ -156,6 +179,47 @@ subprocess.run([sys.executable, '-c', ${JSON.stringify(GREET)}, *sys.argv[1:]])
     assert.match(rulesOf(pair.alice), /tcpcrypt_run_/);
     process.kill(Number(said), 'SIGKILL');
     await cleaned();
+  });
+
+  test('one after the other, without a pause: each is encrypted, though the daemon of the one before is about to end', async () => {
+    for (let i = 0; i < 5; i++) {
+      const { code, stdout, stderr } = await pair.alice.run(
+        ...run([], ...python(ID, pair.bob.address4, `${PORT}`)),
+        { timeoutMs: 40_000 },
+      );
+      assert.equal(code, 0, stderr);
+      assert.match(String(stdout), /^[0-9a-f]{66}\n$/);
+    }
+    await cleaned();
+  });
+
+  test('rules whose shell was killed stay as long as the command lives; then "down", or the next command, removes them', async () => {
+    const names = () => new Set(rulesOf(pair.alice).match(/(?<=table inet |comment ")tcpcrypt_run_\w+/g));
+    const down = () => pair.alice.run(process.execPath, [main, 'down', '--pins', '/sys/fs/bpf/none'], {});
+    for (const sweep of [down, () => pair.alice.run(...run([], 'true', []))]) {
+      const child = pair.alice.spawn(...run(['--private'], 'sleep', ['300']), { stdio: 'ignore' });
+      await eventually(() => assert.equal(names().size, 1), 30_000);
+      const group = `tcpcrypt-run-${child.pid}`;
+      const inGroup = (part: string) =>
+        readFileSync(join(pair.alice.cgroup, group, part, 'cgroup.procs'), 'utf8')
+          .split('\n')
+          .filter(Boolean);
+      await eventually(() => assert.deepEqual(inGroup('command'), [`${child.pid}`]));
+      for (const pid of shellsOf(group)) process.kill(pid, 'SIGKILL');
+      const [name = ''] = names();
+      assert.equal((await sweep()).code, 0);
+      assert.ok(names().has(name), 'the command lives');
+      process.kill(child.pid ?? 0, 'SIGKILL');
+      for (const pid of inGroup('daemon')) process.kill(Number(pid), 'SIGKILL');
+      await eventually(() => assert.deepEqual([...inGroup('command'), ...inGroup('daemon')], []));
+      const swept = await sweep();
+      assert.equal(swept.code, 0, swept.stderr);
+      await eventually(() => assert.ok(!names().has(name)));
+      for (const part of ['command', 'daemon', '']) rmdirSync(join(pair.alice.cgroup, group, part));
+      for (const pins of pinsOfRuns().filter((one) => one === group))
+        await pair.alice.run(process.execPath, [main, 'down', '--pins', `/sys/fs/bpf/tcpcrypt/${pins}`]);
+      await cleaned();
+    }
   });
 
   test('--private when the daemon is killed: refused; a command that runs beside it is under its own policy', async () => {

@@ -1,6 +1,6 @@
 /** What an operator asks a running daemon: status, connections, metrics; and who may ask. */
 import assert from 'node:assert/strict';
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -302,6 +302,32 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.equal((await tcpcrypt(dave, 'status', ...flags)).code, 0);
     await next.stop();
     assert.ok(!existsSync(control));
+    // Sockets of other daemons in the usual place, whose guards were killed too: those that nobody listens to are swept.
+    const sockets = ['net-1.sock', 'net-2.sock', 'net-3.sock'].map((name) => join('/run/tcpcrypt', name));
+    const listening = `
+import os, socket, sys, time
+old, live, young = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+os.makedirs('/run/tcpcrypt', exist_ok=True)
+for s, path in zip((old, live, young), sys.argv[1:]): s.bind(path)
+live.listen()
+for path in sys.argv[1:3]: os.utime(path, (time.time() - 60,) * 2)
+print('ready', flush=True)
+time.sleep(300)
+`;
+    for (const sweep of [
+      async () => (await DaemonProcess.start(dave, pins, flags)).stop(),
+      () => tcpcrypt(dave, 'down', '--pins', '/sys/fs/bpf/none'),
+    ]) {
+      const others = dave.spawn(...python(listening, ...sockets), { stdio: ['ignore', 'pipe', 'inherit'] });
+      try {
+        await new Promise((resolve) => others.stdout?.once('data', resolve));
+        await sweep();
+        assert.deepEqual(sockets.map(existsSync), [false, true, true]);
+      } finally {
+        for (const path of sockets) rmSync(path, { force: true });
+        killGroup(others);
+      }
+    }
     // What is not a socket of ours is not removed.
     const file = join(pair.lab.directory, 'file');
     writeFileSync(file, 'precious');
@@ -309,6 +335,11 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.equal(refused.code, 2);
     assert.match(refused.stderr, /is no socket/);
     assert.equal((await tcpcrypt(dave, 'status', '--control', file)).code, 2);
+    // Nor is a socket where somebody else answers; the control socket goes then.
+    const taken = await tcpcrypt(dave, 'daemon', '--pins', pins, ...flags, '--metrics', metrics);
+    assert.equal(taken.code, 2);
+    assert.match(taken.stderr, /another program, perhaps a daemon, answers at .*metrics\.sock/);
+    assert.ok(existsSync(metrics) && !existsSync(control));
     assert.ok(existsSync(file));
   });
 

@@ -2,12 +2,28 @@
  * Where the control socket is. There may be a daemon in each network namespace, so the file is named after the
  * namespace: the inode that `stat -L /proc/self/ns/net` shows.
  */
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, statSync, unlinkSync } from 'node:fs';
-import { dirname } from 'node:path';
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { TcpcryptError } from '../../errors.js';
 import * as libc from '../../kernel/libc.js';
 
 const DIRECTORY = '/run/tcpcrypt';
+/** What {@link defaultControlPath} may have named. */
+const OURS = /^net-\d+\.sock$/;
+/** Whoever has just made a socket may not listen yet (ms). */
+const YOUNG = 10_000;
+/** So often is tried anew when another daemon, which ends, removes the directory under us. */
+const TRIES = 5;
 /** Whoever is in this group may ask; where there is none, only root. */
 const GROUP = 'tcpcrypt';
 /** Clients that may wait to be accepted. */
@@ -26,12 +42,15 @@ export const defaultControlPath = (): string =>
  */
 export function openControlSocket(path: string, group: string = GROUP): number {
   const address = unixAddress(path);
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   const fd = libc.socket(libc.AF_UNIX, libc.SOCK_STREAM | libc.SOCK_CLOEXEC | libc.SOCK_NONBLOCK, 0);
   // Nobody may connect before the file has its owner.
   const mask = process.umask(0o177);
   try {
-    let result = libc.tryBind(fd, address);
+    let result = -libc.ENOENT;
+    for (let tries = TRIES; result === -libc.ENOENT && tries > 0; tries--) {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+      result = libc.tryBind(fd, address);
+    }
     if (result === -libc.EADDRINUSE && !lstatSync(path).isSocket())
       throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', {
         detail: `${path} is no socket, and is left as it is`,
@@ -60,9 +79,42 @@ export function openControlSocket(path: string, group: string = GROUP): number {
   }
 }
 
-/** For a guard: POSIX sh that removes it. */
-export const removeSocketScript = (path: string): string =>
-  `[ ! -S ${shellWord(path)} ] || rm -f -- ${shellWord(path)}`;
+/** For a guard: POSIX sh that removes sockets, and our directory when there are no others. */
+export const removeSocketsScript = (paths: readonly string[]): string =>
+  [
+    ...paths.map(shellWord).map((path) => `[ ! -S ${path} ] || rm -f -- ${path}`),
+    `[ ! -d ${DIRECTORY} ] || rmdir ${DIRECTORY} 2>/dev/null || true`,
+  ].join('\n');
+
+/**
+ * Removes the control sockets of daemons that were killed together with their guards, and the directory when it is empty.
+ * @returns the paths
+ */
+export function sweepControlSockets(directory: string = DIRECTORY): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(directory).filter((name) => OURS.test(name));
+  } catch {
+    return []; // there is none
+  }
+  const stale = names.map((name) => join(directory, name)).filter(isStale);
+  for (const path of stale) unlinkSync(path);
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Somebody else's sockets are there.
+  }
+  return stale;
+}
+
+function isStale(path: string): boolean {
+  try {
+    const stat = lstatSync(path);
+    return stat.isSocket() && Date.now() - stat.mtimeMs > YOUNG && !answers(unixAddress(path));
+  } catch {
+    return false; // gone meanwhile
+  }
+}
 
 const shellWord = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 

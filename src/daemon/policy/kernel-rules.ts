@@ -2,13 +2,10 @@
 
 import { statSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { cgroupRoot } from '../../kernel/cgroup.js';
+import { cgroupRoot, NFT_CGROUPS } from '../../kernel/cgroup.js';
 import type { CgroupMatch, PolicyRule, PolicyRules } from '../../kernel/policy-rules.js';
 import { disjoint, networkText } from './network.js';
 import { allRules, type Direction, type Policy, type Rule } from './policy.js';
-
-/** Where nft looks for cgroups, wherever they are mounted. */
-const NFT_CGROUPS = '/sys/fs/cgroup';
 
 /**
  * Rules for cgroups that do not exist are left out, as the kernel knows cgroups by number; see {@link cgroupState}.
