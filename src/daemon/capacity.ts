@@ -80,6 +80,12 @@ export class Capacity {
   }
 }
 
+/** An error that says: all local ports are taken, for this destination. */
+export const isOutOfPorts = (error: unknown): boolean => {
+  const { code, errno } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === 'EADDRNOTAVAIL' || Math.abs(errno ?? 0) === libc.EADDRNOTAVAIL;
+};
+
 /** An error that says: the process, or the machine, is out of descriptors. */
 export const isOutOfFiles = (error: unknown): boolean => {
   const { code, errno } = (error ?? {}) as NodeJS.ErrnoException;

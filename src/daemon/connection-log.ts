@@ -28,6 +28,8 @@ export type Counter =
   /** Released at once: nobody can stand in for it (far-socket.ts). */
   | 'outboundNotRelayable'
   | 'outboundUnreachable'
+  /** Released, or refused: this host has no local port left for a second connection to there. */
+  | 'outboundNoLocalPort'
   /** The policy is `private`, or the application wishes no plain connection: the far host, or a box on the path, does not encrypt. */
   | 'outboundRefused'
   /** The application was gone before the far side answered, or before it was told. */

@@ -65,5 +65,8 @@ function bindPrivileged(fd: number, address: string): void {
     if (result === 0) return;
     if (result !== -libc.EADDRINUSE) throw libc.systemError('bind', -result);
   }
-  throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', { detail: `no privileged port of ${address} is free` });
+  throw new TcpcryptError('ERR_TCPCRYPT_SYSTEM', {
+    errno: libc.EADDRNOTAVAIL,
+    detail: `no privileged port of ${address} is free`,
+  });
 }

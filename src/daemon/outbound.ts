@@ -27,7 +27,7 @@ import { withoutStreams } from '../socket/bare-socket.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { reset } from '../socket/transport.js';
-import { type Capacity, isOutOfFiles } from './capacity.js';
+import { type Capacity, isOutOfFiles, isOutOfPorts } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
 import { Expected, ExpectedConnections } from './expected.js';
@@ -321,10 +321,12 @@ export class Outbound {
 
   /** Let the application hear it from the network itself. */
   #unreachable(expected: Expected, id: number, mark: number, error: unknown): void {
-    if (isOutOfFiles(error)) this.#options.log.shedding.shed('files');
-    this.#options.log.count(isOutOfFiles(error) ? 'outboundShed' : 'outboundUnreachable');
-    this.#options.log.failures.count((error as NodeJS.ErrnoException).code);
-    this.#options.log.debug('far host not reached', { to: expected.to, error });
+    const { log } = this.#options;
+    const [files, ports] = [isOutOfFiles(error), isOutOfPorts(error)];
+    if (files || ports) log.shedding.shed(files ? 'files' : 'ports');
+    log.count(files ? 'outboundShed' : ports ? 'outboundNoLocalPort' : 'outboundUnreachable');
+    log.failures.count((error as NodeJS.ErrnoException).code);
+    log.debug('far host not reached', { to: expected.to, error });
     this.#forget(expected);
     if (expected.encryption.mode === 'opportunistic') this.#queue.accept(id);
     // Its own patience is at an end as well: it need not be told that it was refused.

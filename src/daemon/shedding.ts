@@ -5,8 +5,8 @@
 import type { Logger } from 'pino';
 import { ReasonCounter } from './reason-counter.js';
 
-/** Which limit: relayed connections, held SYNs, file descriptors, key exchanges. */
-export type Limit = 'connections' | 'held' | 'files' | 'handshakes';
+/** Which limit: relayed connections, held SYNs, file descriptors, key exchanges, local ports for one destination. */
+export type Limit = 'connections' | 'held' | 'files' | 'handshakes' | 'ports';
 
 /** It is over when nothing was shed for so long (ms). */
 const QUIET = 10_000;

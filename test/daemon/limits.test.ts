@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type { DaemonProcess } from '#src/demo/daemons.js';
 import { assertEncrypted, assertWorks, echo, sheddingLines, standing, status } from './support/load.js';
-import { eventually, Pair, skip } from './support/pair.js';
+import { eventually, Pair, python, skip } from './support/pair.js';
 
 describe('limits of the daemon', { skip }, () => {
   let pair: Pair;
@@ -47,6 +47,45 @@ describe('limits of the daemon', { skip }, () => {
     pair.forget();
     await assertWorks(pair, ++port, 5, 1);
     await assertEncrypted(pair, port, 5);
+  });
+
+  test('outbound, no local port left for the destination: the rest is plain, none fails, and it is called that', async () => {
+    const file = join(pair.lab.directory, 'policy.toml');
+    const [to, secret] = [await echo(pair, ++port), await echo(pair, ++port)];
+    writeFileSync(file, `[[rule]]\naction = "private"\nport = ${secret}\n`, { mode: 0o644 });
+    pair.onAlice = await pair.daemon(pair.alice, ['--policy', file]);
+    pair.onBob = await pair.daemon(pair.bob);
+    pair.alice.enter('sysctl', ['-qw', 'net.ipv4.ip_local_port_range=40000 40003']);
+    // The programs choose their own ports; the daemon's are the kernel's choice.
+    const open = (destination: number, from: number, count: number) =>
+      pair.alice.run(
+        ...python(
+          `import socket, sys
+to, first, count = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
+all = []
+for i in range(count):
+    c = socket.create_connection(to, timeout=20, source_address=('', first + i))
+    c.sendall(b'x')
+    assert c.recv(1) == b'x'
+    all.append(c)
+`,
+          pair.bob.address4,
+          `${destination}`,
+          `${from}`,
+          `${count}`,
+        ),
+      );
+    const done = await open(to, 30_000, 10);
+    assert.equal(done.code, 0, done.stderr);
+    const { counters, shed, problems, failures } = await status(pair.alice);
+    assert.equal(counters.outboundEncrypted, 4);
+    assert.equal(counters.outboundNoLocalPort, 6);
+    assert.equal(counters.outboundUnreachable, undefined);
+    assert.deepEqual(shed, { ports: 6 });
+    assert.deepEqual(failures, { EADDRNOTAVAIL: 6 });
+    assert.match(problems[0] ?? '', /ip_local_port_range/);
+    assert.equal(sheddingLines(pair.onAlice).length, 1);
+    assert.notEqual((await open(secret, 31_000, 10)).code, 0, 'private is refused');
   });
 
   test('what the policy says is private is refused above the limits, never plain', async () => {

@@ -55,7 +55,7 @@ export function problemsOf(
   const problems = [...ofDaemon, ...ofWorkers];
   if (shedding)
     problems.push(
-      'a limit is reached, new connections stay plain: see --max-connections, --max-held, LimitNOFILE=',
+      'a limit is reached, new connections stay plain: see --max-connections, --max-held, LimitNOFILE=, net.ipv4.ip_local_port_range',
     );
   return problems;
 }
