@@ -43,6 +43,8 @@ export class Contestant {
       });
     this.#server = node(place.server, 'server', arrangement.listen);
     this.#client = node(place.client, 'client', arrangement.connect);
+    // Whoever is stopped in the middle does not read any more: the end of its output says so.
+    for (const { stdin } of [this.#server, this.#client]) stdin?.on('error', () => {});
     this.#results = linesOf(this.#client);
     this.#signed = linesOf(this.#server);
   }

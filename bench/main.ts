@@ -116,6 +116,7 @@ async function main(): Promise<void> {
     for (const [i, peer] of PEERS.entries()) {
       if (i > 0 && !contains(peer.name, options.peers)) continue;
       if (!chosen.some((work) => takesPart(peer, work))) continue;
+      if (interrupted) throw new Error('interrupted');
       const missing = peer.missing?.();
       if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i));
       else say(`without ${peer.name}: ${missing}\n`);
@@ -140,7 +141,10 @@ async function main(): Promise<void> {
     process.exitCode = 130;
   } finally {
     process.off('SIGINT', interrupt);
-    for (const contestant of contestants) await contestant.stop();
+    for (const contestant of contestants)
+      await contestant.stop().catch((error: Error) => {
+        if (!interrupted) throw error;
+      });
     await lab.destroy();
   }
 }
