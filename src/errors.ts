@@ -13,10 +13,13 @@
  *         'throw'  nothing was sent; the call failed
  */
 
+/** Who or what is to blame. */
 export type Fault = 'peer' | 'incompatible' | 'network' | 'caller' | 'system';
+/** What happens then. */
 export type Consequence = 'plain' | 'abort' | 'throw';
 
-interface ErrorRow {
+/** What is to be said about one code. */
+export interface ErrorRow {
   readonly fault: Fault;
   readonly then: Consequence;
   /** The rule, as "RFC nnnn §n", or '' where the rule is ours. */
@@ -31,6 +34,7 @@ const row = (fault: Fault, then: Consequence, rule: string, message: string): Er
   message,
 });
 
+/** The table. */
 export const ERRORS = {
   // TCP-ENO negotiation: the connection stays plain TCP.
   ERR_TCPCRYPT_ENO_ABSENT: row(
@@ -338,8 +342,10 @@ export const ERRORS = {
   ERR_TCPCRYPT_CAPTURE: row('system', 'throw', '', 'the packet capture cannot be read'),
 } as const satisfies Record<`ERR_TCPCRYPT_${string}`, ErrorRow>;
 
+/** `code` of every {@link TcpcryptError}. */
 export type ErrorCode = keyof typeof ERRORS;
 
+/** What an error says beyond the table. */
 export interface TcpcryptErrorOptions {
   /** What exactly was wrong, for people: appended to the table's message. Never holds secrets. */
   readonly detail?: string;

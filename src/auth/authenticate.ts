@@ -64,6 +64,7 @@ export interface Authentication {
   readonly timeout?: number;
 }
 
+/** Options of {@link authenticate}. */
 export interface AuthenticateOptions extends Authentication {
   readonly signal?: AbortSignal;
 }

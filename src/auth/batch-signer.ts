@@ -8,11 +8,13 @@ import { check } from './check.js';
 import { BLIND_LENGTH, leafOf, PATH_LIMIT, type Path, tree } from './merkle.js';
 import { schemeOf, signAsync } from './signature-scheme.js';
 
+/** What proves that one signature covers a connection: the path from it to what was signed. */
 export interface BatchProof extends Path {
   readonly blind: Buffer;
   readonly signature: Buffer;
 }
 
+/** Options of {@link BatchSigner}. */
 export interface BatchSignerOptions {
   /** RSA of 2048 bits or more, ECDSA on P-256, P-384, P-521, or Ed25519. */
   readonly key: KeyObject | string;
@@ -35,6 +37,7 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
+/** Signs for many connections at once; share one among all that prove with the same key. */
 export class BatchSigner {
   readonly #key: KeyObject;
   readonly #maximum: number;

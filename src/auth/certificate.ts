@@ -17,6 +17,7 @@ import type { Exchange, Mechanism } from './mechanism.js';
 import { BLIND_LENGTH, HASH_LENGTH, leafOf, PATH_LIMIT, rootOf } from './merkle.js';
 import { verifySignature } from './signature-scheme.js';
 
+/** Options of {@link certificate}: what we prove with, and how we judge. */
 export interface CertificateOptions {
   /**
    * Our own key, or a signer, which may be shared by all connections of a process. Without it we prove nothing.
@@ -29,6 +30,7 @@ export interface CertificateOptions {
   readonly trust?: CertificateTrust;
 }
 
+/** How the peer's certificate is judged. */
 export interface CertificateTrust {
   /** CAs; default: those of the system. */
   readonly ca?: Authorities;

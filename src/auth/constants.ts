@@ -24,6 +24,7 @@ export const MECHANISMS = {
   cpace: { id: 4, mutual: true },
   spake2plus: { id: 5, mutual: true },
 } as const;
+/** Names of mechanisms, as in `Peer.mechanism`. */
 export type MechanismName = keyof typeof MECHANISMS;
 
 /** Why a connection is refused, as the peer is told: no more than it needs. */

@@ -16,6 +16,7 @@ export interface GuessLimit {
   succeeded(attempt: Attempt): void | PromiseLike<void>;
 }
 
+/** Options of {@link GuessLimiter}. */
 export interface GuessLimiterOptions {
   /** Failed attempts for one user; default 10. */
   readonly perUser?: number;

@@ -20,6 +20,7 @@ import {
   VERSION,
 } from './constants.js';
 
+/** Of the connection: A sent Init1 (RFC 8547 §4.3). */
 export type Role = 'A' | 'B';
 
 export interface HelloEntry {

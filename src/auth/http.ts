@@ -32,6 +32,7 @@ export interface HttpSession {
   readonly role: Role;
 }
 
+/** Options of {@link cookieProof} and {@link cookieProofHook}. */
 export interface CookieProofOptions {
   /** The secret of the cookie with that id, or undefined. */
   readonly secrets: (id: string) => Uint8Array | undefined | PromiseLike<Uint8Array | undefined>;

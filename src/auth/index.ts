@@ -8,7 +8,7 @@ export {
   type Authentication,
   authenticate,
 } from './authenticate.js';
-export { BatchSigner, type BatchSignerOptions } from './batch-signer.js';
+export { type BatchProof, BatchSigner, type BatchSignerOptions } from './batch-signer.js';
 export { type CertificateOptions, type CertificateTrust, certificate } from './certificate.js';
 export type { Authorities } from './certificate-chain.js';
 export type { MechanismName } from './constants.js';
@@ -28,7 +28,7 @@ export {
   type HttpSession,
   handOverHeaders,
 } from './http.js';
-export { makeHostKey, readHostKey, readSharedKey } from './key-files.js';
+export { makeHostKey, type ReadFile, readHostKey, readSharedKey } from './key-files.js';
 export { type KnownHostsOptions, knownHosts } from './known-hosts.js';
 export {
   fingerprint,
@@ -44,8 +44,10 @@ export {
   cpace,
   createVerifier,
   type PasswordClientOptions,
+  type PasswordServerOptions,
   type Spake2plusServerOptions,
   spake2plus,
   stretchPassword,
 } from './password.js';
+export type { StretchCost } from './password-stretching.js';
 export { type SharedKeyOptions, sharedKey } from './shared-key.js';

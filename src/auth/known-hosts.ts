@@ -16,6 +16,7 @@ import { TcpcryptError } from '../errors.js';
 import { check } from './check.js';
 import { fingerprint, type KeyTrust } from './known-key.js';
 
+/** Options of {@link knownHosts}. */
 export interface KnownHostsOptions {
   readonly file: string;
   /**

@@ -27,6 +27,7 @@ export interface KeyTrust {
   check(key: Buffer, remoteAddress?: string): string | Promise<string>;
 }
 
+/** Options of {@link knownKey}: what we prove with, and whom we believe. */
 export interface KnownKeyOptions {
   /** Our own Ed25519 private key; without it we prove nothing. */
   readonly key?: KeyObject | string;

@@ -14,6 +14,7 @@ export interface Peer {
   readonly certificate?: X509Certificate;
 }
 
+/** One way to prove who we are, or to check it: what `cpace`, `certificate` and their siblings give. */
 export interface Mechanism {
   readonly name: MechanismName;
   /** We can prove to the peer who we are, and check its proof. A mutual mechanism says both or neither. */

@@ -1,6 +1,7 @@
 /** Making a guess expensive: scrypt (RFC 7914), on a thread of the pool. */
 import { scrypt } from 'node:crypto';
 
+/** What a guess costs (scrypt, RFC 7914). */
 export interface StretchCost {
   /** Base-2 logarithm of N. */
   readonly logN: number;

@@ -32,13 +32,15 @@ export interface PasswordClientOptions {
   readonly realm?: string;
 }
 
-interface PasswordServerOptions {
+/** What the end that is called has to say about passwords. */
+export interface PasswordServerOptions {
   /** Name of the service; a password hashed for one realm is useless in another. */
   readonly realm: string;
   /** {@link GuessLimiter}, or something of your own. */
   readonly limit?: GuessLimit;
 }
 
+/** The end that is called (role B) and knows the passwords. */
 export interface CpaceServerOptions extends PasswordServerOptions {
   /** The password of a user, or what {@link stretchPassword} made of it; undefined for an unknown user. */
   readonly passwords: (
@@ -46,6 +48,7 @@ export interface CpaceServerOptions extends PasswordServerOptions {
   ) => string | Uint8Array | undefined | PromiseLike<string | Uint8Array | undefined>;
 }
 
+/** The end that is called (role B) and keeps records made of passwords. */
 export interface Spake2plusServerOptions extends PasswordServerOptions {
   /** The record of a user, as {@link createVerifier} made it; undefined for an unknown user. */
   readonly verifiers: (user: string) => string | undefined | PromiseLike<string | undefined>;

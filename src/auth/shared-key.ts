@@ -13,6 +13,7 @@ import type { Mechanism } from './mechanism.js';
 export const SHARED_KEY_MIN = 16;
 const MAC_LENGTH = 32;
 
+/** Options of {@link sharedKey}: one key, or many. */
 export type SharedKeyOptions =
   /** The end that has one key. `id` tells the other end which; it is sent to whoever answers. Default ''. */
   | { readonly key: Uint8Array; readonly id?: string }

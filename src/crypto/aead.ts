@@ -1,6 +1,7 @@
 import { type CipherGCM, createCipheriv, createDecipheriv, type DecipherGCM } from 'node:crypto';
 import { TcpcryptError } from '../errors.js';
 
+/** AEAD algorithms (RFC 8548 §6) by the names of RFC 5116 and RFC 8439. */
 export type AeadName = 'AES-128-GCM' | 'AES-256-GCM' | 'CHACHA20-POLY1305';
 
 /** Every AEAD of tcpcrypt appends a tag of this length (RFC 5116 §5, RFC 8439 §2.8). */

@@ -10,6 +10,7 @@ import {
 import { TcpcryptError } from '../errors.js';
 import { evpKeyPairs } from './evp-key-agreement.js';
 
+/** What keys are agreed upon with (RFC 8548 §5). */
 export type Curve = 'P-256' | 'P-521' | 'X25519' | 'X448';
 
 /** One end of an ephemeral key agreement. The private key never leaves it, and dies with it (TC-8). */

@@ -25,6 +25,7 @@ import {
   type TepId,
 } from '../wire/index.js';
 
+/** Who sends Init1, and whose ENO option comes first (RFC 8547 §4.3). */
 export type Role = 'A' | 'B';
 
 interface NegotiatedCommon {
@@ -39,6 +40,7 @@ interface NegotiatedCommon {
   readonly transcript: Uint8Array;
 }
 
+/** A key exchange follows. */
 export interface NegotiatedFresh extends NegotiatedCommon {
   readonly kind: 'fresh';
 }
@@ -51,6 +53,7 @@ export interface NegotiatedResumption extends NegotiatedCommon {
   readonly peerNonce: Uint8Array;
 }
 
+/** ENO has succeeded. */
 export type Negotiated = NegotiatedFresh | NegotiatedResumption;
 
 /** The connection is plain TCP. `reason` is a code whose consequence is 'plain'. */
@@ -66,6 +69,7 @@ export interface ResumptionProposal {
   readonly peerHalf: Uint8Array;
 }
 
+/** What this end wants besides encryption. */
 export interface NegotiationOptions {
   /** Mandatory application-aware mode: no encryption unless the peer's a bit is set (ENO-21). */
   readonly mandatoryAware?: boolean;
@@ -158,6 +162,7 @@ export function activeOpener(
   return received instanceof Uint8Array ? negotiate(offer, received, options) : received;
 }
 
+/** What a listener accepts. */
 export interface PassiveOpenerOptions {
   /** What this end accepts, most preferred first. */
   readonly teps: readonly TepId[];
@@ -166,6 +171,7 @@ export interface PassiveOpenerOptions {
   readonly mandatoryAware?: boolean;
 }
 
+/** What to answer a SYN with. */
 export interface PassiveAnswer {
   readonly result: 'answer';
   /** The contents of the ENO option for the SYN-ACK; the same for every retransmission (ENO-32). */

@@ -9,7 +9,7 @@ import {
 } from '../wire/index.js';
 import type { ByteQueue } from './byte-queue.js';
 import { Generation, type Keys } from './generation.js';
-import type { SessionEvent } from './session.js';
+import type { SessionEvent } from './session-event.js';
 import { PLAINTEXT_AT_ONCE } from './tuning.js';
 
 /** Gives memory for `length` bytes, or more. */

@@ -1,19 +1,3 @@
-/**
- * Sessions that can be resumed (RFC 8548 §3.5), in memory, without a clock: `now` is in milliseconds.
- *
- *     chain = cache.keep(peer, session.takeResumable(), now)     after a key exchange, whoever opened
- *     attempt = cache.open([peer], acceptable, now)              before a SYN; the secret is out of the cache
- *       confirm(attempt), or refuse(attempt)                     what the SYN-ACK said, if there was one
- *     attempt = cache.answer(name, now)                          after a SYN that was answered with v=1
- *     cache.forget(chain), cache.flush(), cache.expire(now)
- *
- * A chain is what one key exchange gives: ss[1], ss[2], … Every attempt takes the lowest index that is left (TC-26), and
- * what was taken never comes back (TC-27). A passive opener recognises a few indices ahead, as attempts of the peer may
- * have been lost.
- *
- * Who answers SYNs (a kernel) cannot wait for this cache, so it is told what to recognise through an {@link Announcer},
- * which then decides who takes a session: a SYN, or this cache.
- */
 import type { AeadId, TepId } from '../wire/index.js';
 import {
   eraseResumable,
@@ -51,6 +35,7 @@ export interface ResumptionAttempt {
   readonly chain: ResumptionChain;
 }
 
+/** How much is kept, and for how long; each has a default. */
 export interface ResumptionCacheOptions {
   /** Chains kept; a chain has a few secrets of 32 bytes. */
   readonly limit?: number;
@@ -59,6 +44,22 @@ export interface ResumptionCacheOptions {
   readonly lifetime?: number;
 }
 
+/**
+ * Sessions that can be resumed (RFC 8548 §3.5), in memory, without a clock: `now` is in milliseconds.
+ *
+ *     chain = cache.keep(peer, session.takeResumable(), now)     after a key exchange, whoever opened
+ *     attempt = cache.open([peer], acceptable, now)              before a SYN; the secret is out of the cache
+ *       confirm(attempt), or refuse(attempt)                     what the SYN-ACK said, if there was one
+ *     attempt = cache.answer(name, now)                          after a SYN that was answered with v=1
+ *     cache.forget(chain), cache.flush(), cache.expire(now)
+ *
+ * A chain is what one key exchange gives: ss[1], ss[2], … Every attempt takes the lowest index that is left (TC-26), and
+ * what was taken never comes back (TC-27). A passive opener recognises a few indices ahead, as attempts of the peer may
+ * have been lost.
+ *
+ * Who answers SYNs (a kernel) cannot wait for this cache, so it is told what to recognise through an {@link Announcer},
+ * which then decides who takes a session: a SYN, or this cache.
+ */
 export class ResumptionCache {
   readonly #limit: number;
   readonly #limitPerPeer: number;

@@ -81,6 +81,7 @@ export function followingResumable(session: ResumableSession): ResumableSession 
   return { tep, cipher, originalRole, index: index + 1, secret: next };
 }
 
+/** Erases what was kept; nothing resumes then. */
 export const eraseResumable = (session: ResumableSession): void => {
   session.secret.fill(0);
 };

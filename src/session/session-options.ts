@@ -6,6 +6,7 @@ import type { PlaintextRoom } from './receiver.js';
 import type { ResumableSession } from './resumption.js';
 import { MAX_FRAME_DATA } from './tuning.js';
 
+/** Options of {@link Session}; only `negotiated` has no default. */
 export interface SessionOptions {
   readonly negotiated: Negotiated;
   /** Role A: offered in Init1; role B: accepted, most preferred first (TC-13). 1 to 255 of them. */

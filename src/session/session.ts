@@ -1,3 +1,33 @@
+import { aead as fastestAead, generateKeyPair, type KeyPair, publicRandomBytes } from '../crypto/index.js';
+import { TcpcryptError } from '../errors.js';
+import {
+  type AeadId,
+  type Decoded,
+  decodeInit1,
+  decodeInit2,
+  INIT_NONCE_LENGTH,
+  TEPS,
+  type TepId,
+} from '../wire/index.js';
+import { ByteQueue } from './byte-queue.js';
+import { joined } from './joined.js';
+import { answerInit1, KeyExchangeA, type KeyExchangeInput, type KeyExchangeOutput } from './key-exchange.js';
+import { SessionSecret } from './key-schedule.js';
+import type { NegotiatedFresh, NegotiatedResumption, Role } from './negotiation.js';
+import { Receiver } from './receiver.js';
+import type { ResumableSession } from './resumption.js';
+import { Sender, WriteQueue } from './sender.js';
+import type { SessionEvent, SessionState } from './session-event.js';
+import { checkKeyPair, checkOptions, checkResumption, type SessionOptions } from './session-options.js';
+import { DEFAULT_CIPHERS, MAX_FRAME_DATA, REKEY_AFTER_BYTES } from './tuning.js';
+
+/** How far the two directions are, and what is needed to get further. */
+type Phase =
+  | { readonly name: 'awaiting-init2'; readonly exchange: KeyExchangeA }
+  | { readonly name: 'awaiting-init1'; readonly negotiated: NegotiatedFresh }
+  | { readonly name: 'framing'; readonly sender: Sender; readonly receiver: Receiver }
+  | { readonly name: 'failed' };
+
 /**
  * One tcpcrypt connection (RFC 8548) without input or output: bytes come in and go out as arguments and results.
  *
@@ -20,51 +50,6 @@
  * TCP must set PSH on the segment with the last byte of Init1 and Init2 (TC-6). Kernels do so at the end of a write, so
  * `pollTransmit` gives an Init message alone: write each of its results before the next one is polled.
  */
-import { aead as fastestAead, generateKeyPair, type KeyPair, publicRandomBytes } from '../crypto/index.js';
-import { TcpcryptError } from '../errors.js';
-import {
-  type AeadId,
-  type Decoded,
-  decodeInit1,
-  decodeInit2,
-  INIT_NONCE_LENGTH,
-  TEPS,
-  type TepId,
-} from '../wire/index.js';
-import { ByteQueue } from './byte-queue.js';
-import { joined } from './joined.js';
-import { answerInit1, KeyExchangeA, type KeyExchangeInput, type KeyExchangeOutput } from './key-exchange.js';
-import { SessionSecret } from './key-schedule.js';
-import type { NegotiatedFresh, NegotiatedResumption, Role } from './negotiation.js';
-import { Receiver } from './receiver.js';
-import type { ResumableSession } from './resumption.js';
-import { Sender, WriteQueue } from './sender.js';
-import { checkKeyPair, checkOptions, checkResumption, type SessionOptions } from './session-options.js';
-import { DEFAULT_CIPHERS, MAX_FRAME_DATA, REKEY_AFTER_BYTES } from './tuning.js';
-
-export type SessionEvent =
-  /** `sessionId` and `cipher` are available from now on. */
-  | { readonly type: 'secure' }
-  /** Authentic application data, never empty; those of frames that came together are together, up to `plaintextAtOnce`. */
-  | { readonly type: 'data'; readonly data: Uint8Array }
-  /** Authenticated end of the stream: FINp (TC-37). */
-  | { readonly type: 'end' }
-  /** The peer moved to this key generation: it is alive (TC-44). */
-  | { readonly type: 'rekeyed'; readonly generation: number };
-
-/**
- * 'exchanging': no keys yet. 'open': data flow, perhaps in one direction only. 'closed': both directions ended with
- * FINp. 'failed': an error, or destroyed.
- */
-export type SessionState = 'exchanging' | 'open' | 'closed' | 'failed';
-
-/** How far the two directions are, and what is needed to get further. */
-type Phase =
-  | { readonly name: 'awaiting-init2'; readonly exchange: KeyExchangeA }
-  | { readonly name: 'awaiting-init1'; readonly negotiated: NegotiatedFresh }
-  | { readonly name: 'framing'; readonly sender: Sender; readonly receiver: Receiver }
-  | { readonly name: 'failed' };
-
 export class Session {
   readonly role: Role;
   readonly tep: TepId;

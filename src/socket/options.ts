@@ -20,6 +20,7 @@ import { KEY_LIFETIME, MAX_KEY_LIFETIME, SharedKeyPairs } from './shared-key-pai
  */
 export type Mode = 'opportunistic' | 'required';
 
+/** What a connection, or a server, may be told about encryption; each has a default. */
 export interface EncryptionOptions {
   readonly mode?: Mode;
   /** TEP identifiers (RFC 8548 §7), most preferred first; the order matters in role B only. */
@@ -73,6 +74,7 @@ export interface RekeyOptions {
   readonly keepAlive?: number;
 }
 
+/** Resumption more exactly (RFC 8548 §3.5). */
 export interface ResumptionOptions {
   readonly cache?: SessionCache;
   /** False: always a fresh key exchange. */

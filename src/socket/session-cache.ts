@@ -1,7 +1,4 @@
-/**
- * Sessions that later connections may resume (RFC 8548 §3.5): the cache of src/session with a clock, randomness and
- * this machine's kernel. In memory only.
- */
+/** The cache of src/session with a clock, randomness and this machine's kernel. */
 import { TcpcryptError } from '../errors.js';
 import { ResumptionGroup } from '../kernel/resumption-group.js';
 import {
@@ -18,6 +15,7 @@ import {
   type TepId,
 } from '../session/index.js';
 
+/** Options of {@link SessionCache}. */
 export interface SessionCacheOptions extends ResumptionCacheOptions {
   /**
    * Bytes of the nonce that this end adds to a resumption, 0 to 8; default 8. Fewer are sent where a segment has no room.
@@ -26,6 +24,10 @@ export interface SessionCacheOptions extends ResumptionCacheOptions {
   readonly nonceLength?: number;
 }
 
+/**
+ * Sessions that later connections may resume (RFC 8548 §3.5), in memory only: for the options `resumption` of connections and
+ * servers that shall share them, and no others.
+ */
 export class SessionCache {
   readonly #cache: ResumptionCache;
   readonly #nonceLength: number;

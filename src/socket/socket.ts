@@ -1,17 +1,3 @@
-/**
- * A TCP connection that encrypts itself, after the manner of `net.Socket` and `tls.TLSSocket`.
- *
- * Events beyond those of stream.Duplex:
- *   'connect'  the TCP handshake is over; `encrypted` tells what ENO came to
- *   'secure'   the key exchange is over: `sessionId`, `cipher` are there (encrypted connections only)
- *   'authenticated' (peer)   the peer has proved who it is: `peer` (with the option `auth` only)
- *   'ready'    data can flow: right after 'secure' and 'authenticated', or after 'connect' when it is plain
- *   'timeout'  idle for as long as setTimeout said
- *   'lookup', 'connectionAttempt', 'connectionAttemptFailed', 'close' (hadError)   as net.Socket
- *
- * destroy() on an encrypted connection whose writing side has not finished resets it: the peer gets an error, never
- * the end of the stream. On a plain connection it does what it does on a net.Socket.
- */
 import type { AddressInfo, Socket as TcpSocket } from 'node:net';
 import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import type { Peer } from '../auth/mechanism.js';
@@ -48,6 +34,20 @@ export interface Accepting {
   handleGone(socket: Socket): void;
 }
 
+/**
+ * A TCP connection that encrypts itself, after the manner of `net.Socket` and `tls.TLSSocket`.
+ *
+ * Events beyond those of stream.Duplex:
+ *   'connect'  the TCP handshake is over; `encrypted` tells what ENO came to
+ *   'secure'   the key exchange is over: `sessionId`, `cipher` are there (encrypted connections only)
+ *   'authenticated' (peer)   the peer has proved who it is: `peer` (with the option `auth` only)
+ *   'ready'    data can flow: right after 'secure' and 'authenticated', or after 'connect' when it is plain
+ *   'timeout'  idle for as long as setTimeout said
+ *   'lookup', 'connectionAttempt', 'connectionAttemptFailed', 'close' (hadError)   as net.Socket
+ *
+ * destroy() on an encrypted connection whose writing side has not finished resets it: the peer gets an error, never
+ * the end of the stream. On a plain connection it does what it does on a net.Socket.
+ */
 export class Socket extends Duplex {
   #channel: Channel | undefined;
   #transport: TcpSocket | undefined;

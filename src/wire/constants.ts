@@ -25,6 +25,7 @@ export const MAX_SUBOPTION_DATA = 32;
 /** Identifiers of the TCP encryption protocols that tcpcrypt defines (RFC 8548 §7). */
 export type TepId = 0x21 | 0x22 | 0x23 | 0x24;
 
+/** What is to be known of one. */
 export interface TepRow {
   readonly name: string;
   readonly curve: 'P-256' | 'P-521' | 'X25519' | 'X448';
@@ -33,6 +34,7 @@ export interface TepRow {
   readonly lengthField: boolean;
 }
 
+/** The table of them. */
 export const TEPS: { readonly [id in TepId]: TepRow } = {
   33: { name: 'TCPCRYPT_ECDHE_P256', curve: 'P-256', publicKeyLength: 33, lengthField: true },
   34: { name: 'TCPCRYPT_ECDHE_P521', curve: 'P-521', publicKeyLength: 67, lengthField: true },
@@ -45,6 +47,7 @@ export const isTepId = (id: number): id is TepId => id >= 0x21 && id <= 0x24;
 /** Identifiers of the AEAD algorithms, two bytes on the wire (RFC 8548 §7). */
 export type AeadId = 0x0001 | 0x0002 | 0x0010;
 
+/** What is to be known of one. */
 export interface AeadRow {
   /** As in RFC 5116 and RFC 8439, without the prefix "AEAD_". */
   readonly name: 'AES-128-GCM' | 'AES-256-GCM' | 'CHACHA20-POLY1305';
@@ -54,6 +57,7 @@ export interface AeadRow {
   readonly tagLength: number;
 }
 
+/** The table of them. */
 export const AEADS: { readonly [id in AeadId]: AeadRow } = {
   1: { name: 'AES-128-GCM', keyLength: 16, nonceLength: 12, tagLength: 16 },
   2: { name: 'AES-256-GCM', keyLength: 32, nonceLength: 12, tagLength: 16 },

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
-import { authenticate, sharedKey } from '#src/auth/index.js';
+import { authenticate, type Mechanism, sharedKey } from '#src/auth/index.js';
 import { withCode } from '../support/code.js';
 import { both, outcomeOf } from './support/outcome.js';
 import { message, messagesIn, OTHER_SESSION_ID, onMessages, pair } from './support/pair.js';
@@ -64,6 +64,32 @@ describe('authenticate', () => {
     await assert.rejects(authenticate(a, { offer }), withCode('ERR_TCPCRYPT_AUTH_UNAWARE'));
     assert.equal(heard.length, 0);
     assert.ok(a.wasReset);
+  });
+
+  test('ENO-62: what a proof covers is the same at both ends, and another for each role and each session', async () => {
+    const seen = new Set<string>();
+    const bindings = async (ends = pair()): Promise<void> => {
+      const told: Record<'A' | 'B', string[]> = { A: [], B: [] };
+      const mechanism: Mechanism = {
+        name: 'shared-key',
+        canProve: true,
+        canVerify: true,
+        hint: new Uint8Array(),
+        run: async ({ role, binding }) => {
+          told[role] = (['A', 'B'] as const).map((prover) => binding(prover).toString('hex'));
+          return { mechanism: 'shared-key', name: role };
+        },
+      };
+      await both(ends, { offer: [mechanism] }, { offer: [mechanism] });
+      assert.deepEqual(told.A, told.B);
+      for (const one of told.A) seen.add(one);
+    };
+    await bindings();
+    assert.equal(seen.size, 2);
+    const ends = pair();
+    for (const end of [ends.a, ends.b]) Object.defineProperty(end, 'sessionId', { value: OTHER_SESSION_ID });
+    await bindings(ends);
+    assert.equal(seen.size, 4);
   });
 
   test('nobody demands anything: both go on, unauthenticated', async () => {

@@ -5,7 +5,7 @@ import { type AeadFactory, type AeadName, evpAead, nodeAead } from '#src/crypto/
 import { ByteQueue } from '#src/session/byte-queue.js';
 import { type Direction, SessionSecret } from '#src/session/key-schedule.js';
 import { Receiver } from '#src/session/receiver.js';
-import type { SessionEvent } from '#src/session/session.js';
+import type { SessionEvent } from '#src/session/session-event.js';
 import { AEADS, type AeadId, encodeFrameHeader, encodePlaintextHead, StreamOffset } from '#src/wire/index.js';
 import { seal as sealed } from '../support/aead.js';
 import { fromHex, toHex, vectors } from '../support/vectors.js';
