@@ -52,7 +52,7 @@ function sent(
   written: Written | undefined,
 ): boolean {
   if (rest instanceof Error) {
-    if (written !== undefined) process.nextTick(written, rest);
+    written?.(rest); // at once, as net.Socket: its stream knows before the write returns
     return true;
   }
   if (rest.length > 0) return sendByStream(transport, rest, release, written);
@@ -97,13 +97,17 @@ function sendNow(
   if (!direct || transport.writableLength > 0 || !transport.writable) return pieces;
   const fd = descriptorOf(transport); // never kept: when this one is closed, the number is another's
   if (fd < 0) return pieces;
-  let left = pieces.length;
+  // Nothing that is empty comes last: it would leave what the kernel was told to keep for it there, for 200 ms.
+  let count = pieces.length;
+  while (count > 1 && pieces[count - 1]?.length === 0) count -= 1;
+  let left = count;
   for (const piece of pieces) {
+    if (left === 0) break;
     left -= 1;
     const taken = libc.trySendSome(fd, piece, left > 0 ? FLAGS_MORE : flagsOfLast);
     if (taken < piece.length) {
       if (taken < 0 && !BUSY.has(taken)) return failed(transport, taken);
-      return [taken > 0 ? piece.subarray(taken) : piece, ...pieces.slice(pieces.length - left)];
+      return [taken > 0 ? piece.subarray(taken) : piece, ...pieces.slice(count - left)];
     }
     release?.(piece);
   }

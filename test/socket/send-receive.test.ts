@@ -8,7 +8,14 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { getsockopt, IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, setsockopt } from '#src/kernel/libc.js';
+import {
+  bytesNotSent,
+  getsockopt,
+  IPPROTO_TCP,
+  SO_RCVBUF,
+  SOL_SOCKET,
+  setsockopt,
+} from '#src/kernel/libc.js';
 import { receive } from '#src/socket/receive.js';
 import { send, sendByStream, sendLast, sendLent } from '#src/socket/send.js';
 import { descriptorOf } from '#src/socket/transport.js';
@@ -161,6 +168,16 @@ test('small pieces travel together, without waiting for the stream', async () =>
   while (chunks.length === 0) await sleep(1);
   assert.deepEqual(chunks, [11]);
   await close();
+});
+
+test('an empty piece at the end does not hold back those before it', async () => {
+  for (const how of [send, sendByStream]) {
+    const { client, peer, close } = await tcp();
+    how(client, [Buffer.from('one, '), Buffer.from('two'), Buffer.alloc(0), Buffer.alloc(0)]);
+    assert.equal(bytesNotSent(descriptorOf(client)), 0);
+    assert.equal(String((await once(peer, 'data'))[0]), 'one, two');
+    await close();
+  }
 });
 
 test('a closed connection: an error, and nothing in the descriptor of the next one', async () => {
