@@ -52,6 +52,7 @@ export class Socket extends Duplex {
   #channel: Channel | undefined;
   #transport: TcpSocket | undefined;
   #ready = false;
+  #reading = false;
   #connecting = true;
   #transportClosed = false;
   #hadError = false;
@@ -262,7 +263,10 @@ export class Socket extends Duplex {
       if (!socket.push(data)) socket.#channel?.pause();
     }
     onEnd(): void {
-      this.#socket.push(null);
+      const socket = this.#socket;
+      socket.push(null);
+      // As net.Socket: who does not read, and has nothing to read, hears of the end as well; after who waits for 'ready'.
+      if (!socket.readableFlowing) setImmediate(readNothing, socket);
     }
     onDrain(): void {}
     onClose(error: Error | undefined): void {
@@ -271,6 +275,7 @@ export class Socket extends Duplex {
   };
 
   override _read(): void {
+    this.#reading = true;
     if (this.#ready) this.#channel?.resume();
   }
 
@@ -322,7 +327,11 @@ export class Socket extends Duplex {
       const accepting = this.#accepting;
       this.#accepting = undefined;
       if (accepting !== undefined) accepting.handleReady(this);
-      else this.emit('ready');
+      else {
+        this.emit('ready');
+        // As net.Socket: a client that was told to pause does not begin to read, and does not hear of the end.
+        if (this.isPaused() && !this.#reading) this.#channel?.pause();
+      }
     }
     const { write, final } = this.#waiting;
     if (write !== undefined) {
@@ -377,6 +386,7 @@ export class Socket extends Duplex {
   }
 }
 
+const readNothing = (socket: Socket): unknown => socket.read(0);
 const emitClose = (socket: Socket, hadError: boolean): boolean => socket.emit('close', hadError);
 
 /** Chosen by us: from this size on, data have memory of their own, that nothing else keeps alive. */

@@ -91,6 +91,25 @@ const SCENARIOS: Record<string, Scenario> = {
         }),
       onClient: (client) => client.end('only this'),
     }),
+  'an idle server that was told to pause hears of the end': (implementation) =>
+    watch(implementation, {
+      onConnection: (peer) => peer.pause(),
+      onClient: (client) => client.end(),
+    }),
+  'a client that was told to pause before it was connected hears of nothing until it goes on': (
+    implementation,
+  ) =>
+    watch(implementation, {
+      onConnection: (peer) => peer.end('all'),
+      onClient: (client) => {
+        client.pause();
+        client.once('ready', async () => {
+          await sleep(50);
+          client.emit('timeout'); // a mark in the log
+          client.resume();
+        });
+      },
+    }),
   'write and end before there is a connection': (implementation) =>
     watch(implementation, {
       onClient: (client) => {
