@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Host } from '#src/lab/host.js';
 import type { Lab } from '#src/lab/lab.js';
 import { cpuSeconds, residentKiB } from './accounting.js';
 import { type Arrangement, type Peer, type Place, SERVER_PORT } from './peer.js';
@@ -37,11 +38,11 @@ export class Contestant {
     this.peer = peer;
     this.#place = place;
     this.#arrangement = arrangement;
-    const node = (host: typeof place.client, name: string, argument: object) =>
-      host.spawn(process.execPath, ['--expose-gc', program(name), JSON.stringify(argument)], {
+    const node = (host: Host, name: string, argument: object, ...more: string[]) =>
+      host.spawn(process.execPath, ['--expose-gc', program(name), JSON.stringify(argument), ...more], {
         stdio: ['pipe', 'pipe', 'inherit'],
       });
-    this.#server = node(place.server, 'server', arrangement.listen);
+    this.#server = node(place.server, 'server', arrangement.listen, place.any);
     this.#client = node(place.client, 'client', arrangement.connect);
     // Whoever is stopped in the middle does not read any more: the end of its output says so.
     for (const { stdin } of [this.#server, this.#client]) stdin?.on('error', () => {});
@@ -53,8 +54,12 @@ export class Contestant {
    * Ports of ended connections are used again, as on every host that opens so many: otherwise some thousand of them later
    * connect(2) would do nothing but look for a port, first where two connections are made for each.
    */
-  static async start(lab: Lab, peer: Peer, number: number): Promise<Contestant> {
-    const place = { lab, client: lab.host(`c${number}`), server: lab.host(`s${number}`) };
+  static async start(lab: Lab, peer: Peer, number: number, family: 4 | 6 = 4): Promise<Contestant> {
+    const [client, server] = [lab.host(`c${number}`), lab.host(`s${number}`)];
+    const place: Place =
+      family === 4
+        ? { lab, client, server, address: server.address4, any: '0.0.0.0', loopback: '127.0.0.1' }
+        : { lab, client, server, address: server.address6, any: '::', loopback: '::1' };
     for (const host of [place.client, place.server])
       await host.run('sh', ['-c', 'echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse']);
     const contestant = new Contestant(peer, place, await peer.setUp(place));

@@ -95,7 +95,7 @@ async function main(): Promise<void> {
     .join(', ');
   const options = readOptions(names);
   if (options === undefined) return;
-  const { quick, rounds, bytes, warmUp, json } = options;
+  const { quick, rounds, bytes, warmUp, family, json } = options;
   const chosen = works(bytes, quick ? 0.2 : 1).filter(
     (work) => contains(work.name, options.works) && (work.for !== 'authenticated' || options.works !== ''),
   );
@@ -118,7 +118,7 @@ async function main(): Promise<void> {
       if (!chosen.some((work) => takesPart(peer, work))) continue;
       if (interrupted) throw new Error('interrupted');
       const missing = peer.missing?.();
-      if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i));
+      if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i, family));
       else say(`without ${peer.name}: ${missing}\n`);
     }
     const figures = await play(contestants, chosen, { rounds, warmUp, interrupted: () => interrupted });
@@ -128,7 +128,7 @@ async function main(): Promise<void> {
       process.stdout.write(`\n${await signingTable(lab)}\n`);
     for (const complaint of complaints) process.stdout.write(`\n${complaint}\n`);
     if (json !== undefined) {
-      const machine = { node: process.version, kernel: release(), cores: cpus().length };
+      const machine = { node: process.version, kernel: release(), cores: cpus().length, family };
       writeFileSync(
         json,
         `${JSON.stringify({ machine, rounds, bytes, warmUp, results, complaints, figures: [...figures] }, null, 1)}\n`,

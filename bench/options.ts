@@ -10,6 +10,8 @@ export interface Options {
   readonly bytes: number;
   /** Connections. */
   readonly warmUp: number;
+  /** Of the addresses: IPv4 or IPv6. */
+  readonly family: 4 | 6;
   /** Words with commas; empty: all. */
   readonly peers: string;
   readonly works: string;
@@ -22,6 +24,7 @@ const help = (works: string): string => `npm run bench -- [options]
   --rounds N       medians over N rounds (3)
   --size MB        of a bulk transfer (1000)
   --warm-up N      connections before the first that count (10000, with --quick 500); compilers need some thousands
+  --family 6       over IPv6 (4)
   --peers A,B      only peers whose name contains A or B; plain TCP is always there
   --works A,B      only (authenticated: only when asked for) ${works}
   --json FILE      the figures of all rounds
@@ -35,12 +38,14 @@ export function readOptions(works: string): Options | undefined {
     return undefined;
   }
   const { quick, peers, works: chosen, json } = flags;
+  const family = flags.family === '4' ? 4 : flags.family === '6' ? 6 : refuse('--family: 4 or 6');
   if (json !== undefined) checkWritable(json);
   return {
     quick,
     rounds: whole('rounds', flags.rounds ?? '3', 1),
     bytes: whole('size', flags.size ?? (quick ? '100' : '1000'), 1) * 1e6,
     warmUp: whole('warm-up', flags['warm-up'] ?? (quick ? '500' : '10000'), 0),
+    family,
     peers,
     works: chosen,
     json,
@@ -61,6 +66,7 @@ function parse() {
         rounds: { type: 'string' },
         'warm-up': { type: 'string' },
         size: { type: 'string' },
+        family: { type: 'string', default: '4' },
         peers: { type: 'string', default: '' },
         works: { type: 'string', default: '' },
         json: { type: 'string' },

@@ -8,6 +8,10 @@ export interface Place {
   readonly lab: Lab;
   readonly client: Host;
   readonly server: Host;
+  /** Of the family that is measured: the server's address, the one at which to listen, and that of each host for itself. */
+  readonly address: string;
+  readonly any: '0.0.0.0' | '::';
+  readonly loopback: '127.0.0.1' | '::1';
 }
 
 /** What client and server program are told. */

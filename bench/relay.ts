@@ -1,7 +1,7 @@
-/** A plain Node relay: `node relay.js PORT HOST PORT`. What any daemon written for Node costs at least. */
+/** A plain Node relay: `node relay.js ADDRESS PORT HOST PORT`. What any daemon written for Node costs at least. */
 import { connect, createServer, type Socket } from 'node:net';
 
-const [port, host, to] = process.argv.slice(2);
+const [address, port, host, to] = process.argv.slice(2);
 
 function pump(from: Socket, into: Socket): void {
   from.on('data', (data) => {
@@ -20,4 +20,4 @@ createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (near
     near.resume();
   });
   far.on('error', () => near.destroy());
-}).listen({ port: Number(port), host: '0.0.0.0', backlog: 4096 });
+}).listen({ port: Number(port), host: address ?? '', backlog: 4096 });

@@ -1,5 +1,5 @@
 /**
- * The server program: `node server.js LISTENER`. Collects garbage on SIGUSR2; says for each line on stdin in one on
+ * The server program: `node server.js LISTENER ADDRESS`. Collects garbage on SIGUSR2; says for each line on stdin in one on
  * stdout how often it has signed.
  */
 import { createInterface } from 'node:readline';
@@ -15,7 +15,7 @@ createInterface({ input: process.stdin }).on('line', () => {
   process.stdout.write(`${JSON.stringify(signed())}\n`);
 });
 
-await listen(JSON.parse(process.argv[2] ?? '') as Listener, (stream) => {
+await listen(JSON.parse(process.argv[2] ?? '') as Listener, process.argv[3] ?? '', (stream) => {
   stream.on('error', () => {});
   stream.once('data', (first: Buffer) => {
     if (first[0] === Operation.Echo) {

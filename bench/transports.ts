@@ -19,18 +19,18 @@ export type Connector =
       readonly resume?: boolean;
     };
 
-export type Listener =
-  | { readonly kind: 'plain'; readonly port: number }
-  | { readonly kind: 'tls'; readonly port: number; readonly key: string; readonly certificate: string }
+export type Listener = { readonly port: number } & (
+  | { readonly kind: 'plain' }
+  | { readonly kind: 'tls'; readonly key: string; readonly certificate: string }
   | {
       readonly kind: 'tcpcrypt';
-      readonly port: number;
       readonly mode: tcpcrypt.Mode;
       readonly auth?: AuthenticationSpec;
       readonly resume?: boolean;
       /** Milliseconds for which connections share a key pair, if not as usual. */
       readonly keyLifetime?: number;
-    };
+    }
+);
 
 /** TLS as close to the default of tcpcrypt as can be: X25519, AES-128-GCM. */
 const TLS = {
@@ -89,17 +89,22 @@ export function connect(connector: Connector, ready: (stream: Duplex) => void): 
   }
 }
 
-export async function listen(listener: Listener, accepted: (stream: Duplex) => void): Promise<void> {
+/** @param host the address to listen at */
+export async function listen(
+  listener: Listener,
+  host: string,
+  accepted: (stream: Duplex) => void,
+): Promise<void> {
   const { port } = listener;
   switch (listener.kind) {
     case 'plain':
-      net.createServer({ noDelay: true }, accepted).listen({ port, host: '0.0.0.0', backlog: 4096 });
+      net.createServer({ noDelay: true }, accepted).listen({ port, host, backlog: 4096 });
       return;
     case 'tls': {
       const key = readFileSync(listener.key);
       const cert = readFileSync(listener.certificate);
       const server = tls.createServer({ key, cert, noDelay: true, ...TLS }, accepted);
-      server.listen({ port, host: '0.0.0.0', backlog: 4096 });
+      server.listen({ port, host, backlog: 4096 });
       return;
     }
     case 'tcpcrypt': {
@@ -110,7 +115,7 @@ export async function listen(listener: Listener, accepted: (stream: Duplex) => v
         ...(spec === undefined ? {} : { auth: { offer: [await ofServer(spec)] } }),
       };
       const server = tcpcrypt.createServer({ mode, noDelay: true, ...options }, accepted);
-      server.listen({ port, host: '0.0.0.0', backlog: 4096 });
+      server.listen({ port, host, backlog: 4096 });
       return;
     }
   }

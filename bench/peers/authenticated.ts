@@ -9,11 +9,11 @@ const authenticated = (name: string, spec: (lab: Lab) => AuthenticationSpec, sha
   name: `tcpcrypt, ${name}`,
   works: 'authenticated',
   share,
-  async setUp({ lab, client, server }) {
+  async setUp({ lab, client, server, address }) {
     const kernels = [client, server].map(loadKernelPart);
     const common = { kind: 'tcpcrypt', port: SERVER_PORT, mode: 'required', auth: spec(lab) } as const;
     return {
-      connect: { ...common, host: server.address4 },
+      connect: { ...common, host: address },
       listen: common,
       tearDown: async () => {
         for (const { undo } of kernels) await undo();

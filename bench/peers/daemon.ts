@@ -9,7 +9,7 @@ const AS_USUAL = ['--log-level', 'info'];
 const pair = (name: string, works: Peer['works'], resume: boolean): Peer => ({
   name,
   works,
-  async setUp({ client, server }) {
+  async setUp({ client, server, address }) {
     const hosts = [client, server].map((host) => ({ host, kernel: loadKernelPart(host) }));
     const daemons: DaemonProcess[] = [];
     const start = async (): Promise<void> => {
@@ -23,7 +23,7 @@ const pair = (name: string, works: Peer['works'], resume: boolean): Peer => ({
     };
     await start();
     return {
-      connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
+      connect: { kind: 'plain', host: address, port: SERVER_PORT },
       listen: { kind: 'plain', port: SERVER_PORT },
       complaint: () => {
         const plain = daemons.flatMap(({ lines }) => lines.filter(({ event }) => event === 'plain'));
@@ -50,11 +50,11 @@ const pair = (name: string, works: Peer['works'], resume: boolean): Peer => ({
 const plainServer: Peer = {
   name: 'daemon, plain server',
   works: 'all',
-  async setUp({ client, server }) {
+  async setUp({ client, address }) {
     const kernel = loadKernelPart(client);
     const process = await DaemonProcess.start(client, kernel.pins, AS_USUAL);
     return {
-      connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
+      connect: { kind: 'plain', host: address, port: SERVER_PORT },
       listen: { kind: 'plain', port: SERVER_PORT },
       tearDown: async () => {
         await process.stop();

@@ -10,11 +10,11 @@ const library = (
   name,
   works,
   compareAuthenticated: works === 'all',
-  async setUp({ client, server }) {
+  async setUp({ client, server, address }) {
     const kernels = [client, server].map(loadKernelPart);
     const common = { kind: 'tcpcrypt', port: SERVER_PORT, mode: 'required', resume } as const;
     return {
-      connect: { ...common, host: server.address4 },
+      connect: { ...common, host: address },
       listen: { ...common, ...lifetime },
       tearDown: async () => {
         for (const { undo } of kernels) await undo();

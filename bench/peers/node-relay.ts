@@ -10,14 +10,14 @@ const program = fileURLToPath(new URL('../relay.js', import.meta.url));
 export const nodeRelay: Peer = {
   name: 'Node relay pair',
   works: 'all',
-  async setUp({ client, server }) {
+  async setUp({ client, server, address, any, loopback }) {
     const relay = (host: Host, ...args: string[]) =>
       host.spawn(process.execPath, [program, ...args], { stdio: 'ignore' });
-    relay(server, String(FAR), '127.0.0.1', String(SERVER_PORT));
-    relay(client, String(NEAR), server.address4, String(FAR));
+    relay(server, any, String(FAR), loopback, String(SERVER_PORT));
+    relay(client, any, String(NEAR), address, String(FAR));
     await Promise.all([server.waitForListener(FAR), client.waitForListener(NEAR)]);
     return {
-      connect: { kind: 'plain', host: '127.0.0.1', port: NEAR },
+      connect: { kind: 'plain', host: loopback, port: NEAR },
       listen: { kind: 'plain', port: SERVER_PORT },
     };
   },

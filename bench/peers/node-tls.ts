@@ -6,9 +6,9 @@ const nodeTls = (name: string, works: Peer['works'], type: KeyType, resume: bool
   name,
   works,
   compareAuthenticated: !resume,
-  async setUp({ lab, server }) {
+  async setUp({ lab, address }) {
     return {
-      connect: { kind: 'tls', host: server.address4, port: SERVER_PORT, resume },
+      connect: { kind: 'tls', host: address, port: SERVER_PORT, resume },
       listen: { kind: 'tls', port: SERVER_PORT, ...certificate(lab, type) },
     };
   },

@@ -5,8 +5,8 @@ export const plain: Peer = {
   name: 'plain TCP',
   works: 'all',
   compareAuthenticated: true,
-  setUp: async ({ server }) => ({
-    connect: { kind: 'plain', host: server.address4, port: SERVER_PORT },
+  setUp: async ({ address }) => ({
+    connect: { kind: 'plain', host: address, port: SERVER_PORT },
     listen: { kind: 'plain', port: SERVER_PORT },
   }),
 };

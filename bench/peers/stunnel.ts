@@ -13,7 +13,7 @@ export const stunnel: Peer = {
   name: 'stunnel pair',
   works: 'all',
   missing: () => (program === undefined ? 'stunnel is not installed (Debian: stunnel4)' : undefined),
-  async setUp({ lab, client, server }) {
+  async setUp({ lab, client, server, address, any, loopback }) {
     const { key, certificate: cert } = certificate(lab, 'ecdsa');
     const common = `foreground = yes
 syslog = no
@@ -31,16 +31,12 @@ ciphersuites = TLS_AES_128_GCM_SHA256
     start(
       server,
       'server',
-      `accept = ${FAR}\nconnect = 127.0.0.1:${SERVER_PORT}\ncert = ${cert}\nkey = ${key}\n`,
+      `accept = ${any}:${FAR}\nconnect = ${loopback}:${SERVER_PORT}\ncert = ${cert}\nkey = ${key}\n`,
     );
-    start(
-      client,
-      'client',
-      `client = yes\naccept = 127.0.0.1:${NEAR}\nconnect = ${server.address4}:${FAR}\n`,
-    );
+    start(client, 'client', `client = yes\naccept = ${loopback}:${NEAR}\nconnect = ${address}:${FAR}\n`);
     await Promise.all([server.waitForListener(FAR), client.waitForListener(NEAR)]);
     return {
-      connect: { kind: 'plain', host: '127.0.0.1', port: NEAR },
+      connect: { kind: 'plain', host: loopback, port: NEAR },
       listen: { kind: 'plain', port: SERVER_PORT },
     };
   },
