@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
-import { sweepControlSockets } from '../daemon/control/place.js';
+import { removeControlDirectory, sweepControlSockets } from '../daemon/control/place.js';
 import { sweepCommandRules } from '../kernel/command-rules.js';
 import { down } from '../kernel/install.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
@@ -26,6 +26,7 @@ export function register(program: Command): void {
       const lifted = lockNamespace('daemon') === undefined ? [] : Steering.removeLeftovers();
       lifted.push(...sweepCommandRules().map((name) => `rules of a command that is gone: ${name}`));
       lifted.push(...sweepControlSockets().map((path) => `socket of a daemon that is gone: ${path}`));
+      removeControlDirectory();
       const lines = [text, ...lifted.map((what) => `removed: ${what}`)];
       print(options.json, { ...report, lifted }, lines.join('\n'));
     });

@@ -18,6 +18,10 @@ export function register(program: Command): void {
     .action(async (flags: ControlFlags) => {
       const { result } = await ask(controlPath(flags), 'reload');
       const { policy, rules } = result as { policy: string; rules: number };
-      print(flags.json, result, `The policy is in force: ${policy}, ${rules} rules`);
+      print(
+        flags.json,
+        result,
+        `The policy is in force: ${policy}, ${rules === 1 ? '1 rule' : `${rules} rules`}`,
+      );
     });
 }

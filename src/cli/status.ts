@@ -56,14 +56,14 @@ function text(status: Status): string {
     ],
     ['policy', status.policy],
     ['held SYNs', `${status.heldSyns}`],
-    ['path memory', `${status.rememberedDestinations} destinations`],
+    ['path memory', counted(status.rememberedDestinations, 'destination')],
     ...(['outbound', 'inbound'] as const).map((way) => [
       way,
       `received ${size(bytes[way].received)}, sent ${size(bytes[way].sent)}`,
     ]),
     ...(status.workers ?? []).map(({ worker, pid, connections, memoryBytes }) => [
       `worker ${worker}`,
-      `process ${pid}, ${connections} connections, ${size(memoryBytes)} of memory`,
+      `process ${pid}, ${counted(connections, 'connection')}, ${size(memoryBytes)} of memory`,
     ]),
     ['resources', `${size(status.memoryBytes)} of memory, ${status.openFiles ?? 'all'} open files`],
   ];
@@ -76,6 +76,8 @@ function text(status: Status): string {
   ];
   return [table(rows), ...lists.filter(Boolean)].join('\n\n');
 }
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
 function list(title: string, counts: Readonly<Record<string, number>>): string {
   const rows = Object.entries(counts)

@@ -287,9 +287,12 @@ c.recv(100); c.sendall(b'bob'); c.recv(100)`,
     assert.equal(asked.code, 3);
     assert.equal(JSON.parse(String(asked.stdout)).state, 'not running');
     const pins = pair.kernelPart(dave);
-    const control = join(pair.lab.directory, 'dave.sock');
+    const directory = join(pair.lab.directory, 'sockets');
+    const control = join(directory, 'dave.sock');
     const flags = ['--control', control];
-    const killed = await DaemonProcess.start(dave, pins, flags);
+    const mask = process.umask(0o077); // as the unit has it
+    const killed = await DaemonProcess.start(dave, pins, flags).finally(() => process.umask(mask));
+    assert.equal(statSync(directory).mode & 0o777, 0o755, 'the mode of the socket decides who may ask');
     assert.equal((await tcpcrypt(dave, 'status', ...flags)).code, 0);
     await killed.stop('SIGKILL');
     await eventually(() => assert.ok(!existsSync(control)));

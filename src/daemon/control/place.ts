@@ -48,7 +48,7 @@ export function openControlSocket(path: string, group: string = GROUP): number {
   try {
     let result = -libc.ENOENT;
     for (let tries = TRIES; result === -libc.ENOENT && tries > 0; tries--) {
-      mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+      makeDirectory(dirname(path));
       result = libc.tryBind(fd, address);
     }
     if (result === -libc.EADDRINUSE && !lstatSync(path).isSocket())
@@ -86,25 +86,39 @@ export const removeSocketsScript = (paths: readonly string[]): string =>
     `[ ! -d ${DIRECTORY} ] || rmdir ${DIRECTORY} 2>/dev/null || true`,
   ].join('\n');
 
+/** Whatever the umask is, the sockets' own modes decide. */
+function makeDirectory(path: string): void {
+  const mask = process.umask(0o022);
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o755 });
+  } finally {
+    process.umask(mask);
+  }
+}
+
 /**
- * Removes the control sockets of daemons that were killed together with their guards, and the directory when it is empty.
+ * Removes the control sockets of daemons that were killed together with their guards.
  * @returns the paths
  */
-export function sweepControlSockets(directory: string = DIRECTORY): string[] {
+export function sweepControlSockets(): string[] {
   let names: string[];
   try {
-    names = readdirSync(directory).filter((name) => OURS.test(name));
+    names = readdirSync(DIRECTORY).filter((name) => OURS.test(name));
   } catch {
     return []; // there is none
   }
-  const stale = names.map((name) => join(directory, name)).filter(isStale);
+  const stale = names.map((name) => join(DIRECTORY, name)).filter(isStale);
   for (const path of stale) unlinkSync(path);
-  try {
-    rmdirSync(directory);
-  } catch {
-    // Somebody else's sockets are there.
-  }
   return stale;
+}
+
+/** When there are no sockets any more. */
+export function removeControlDirectory(): void {
+  try {
+    rmdirSync(DIRECTORY);
+  } catch {
+    // There are, or there is none.
+  }
 }
 
 function isStale(path: string): boolean {
