@@ -196,8 +196,8 @@ test('an offer that does not fit into the SYN is not sent at all', async () => {
 });
 
 test('ENO-39, ENO-40: a SYN with a Fast Open cookie or data carries no ENO', () => {
-  // The first connection fetches the cookie (an empty option, which is allowed); the second one uses it. The system
-  // switches Fast Open on for all listeners: one with ENO cannot do so itself.
+  // The first connection fetches the cookie (an empty option, which is allowed); the second one uses it, with data; the
+  // third one has the cookie without data, the fourth data without a cookie. The system switches Fast Open on for all listeners: one with ENO cannot do so itself.
   const script = `
 import socket, struct
 def run():
@@ -209,14 +209,19 @@ def run():
     return out
 listener = socket.socket(); listener.setsockopt(6, 1037, b'\\x23')
 listener.bind(('127.0.0.1', 0)); port = listener.getsockname()[1]; listener.listen(8)
-print(run(), run())`;
+print(run(), run())
+client = socket.socket(); client.setsockopt(6, 1037, b'\\x23')
+client.sendto(b'', socket.MSG_FASTOPEN, ('127.0.0.1', port))
+print([list(end.getsockopt(6, 1039, 96)[:2]) for end in (client, listener.accept()[0])])
+open('/proc/sys/net/ipv4/tcp_fastopen', 'w').write('0x607')
+print(run())`;
   const text = shell(
     `unshare --net sh -c "ip link set lo up; sysctl -qw net.ipv4.tcp_fastopen=0x403; python3 -c \\"$SCRIPT\\""`.replace(
       '$SCRIPT',
       script.replace(/[\\"$`]/g, '\\\\\\$&'),
     ),
   );
-  assert.equal(text.trim(), '[[3, 0], [3, 0]] [[4, 10], [4, 1]]');
+  assert.equal(text.trim(), '[[3, 0], [3, 0]] [[4, 10], [4, 1]]\n[[4, 10], [4, 1]]\n[[4, 10], [4, 1]]');
 });
 
 test('API-1, API-12: read-only options: ENOTCONN before the outcome and before the session ID, EINVAL when ENO is off', async () => {

@@ -121,7 +121,7 @@ test('TC-18, TC-19, TC-20: an unknown half, another TEP, other lengths: a fresh 
   assert.equal(group.take(0x23, session.peerHalf), true, 'still there');
 });
 
-test('a session of a TEP, or class, that the listener does not accept is not resumed', async () => {
+test('TC-18: a session of a TEP, or class, that the listener does not accept is not resumed', async () => {
   const session = entry({ classes: 2 });
   group.add([session]);
   const offer = resuming(session);

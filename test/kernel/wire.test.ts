@@ -63,7 +63,7 @@ const { vectors: rows } = JSON.parse(readFileSync('test/vectors/eno-negotiation.
   vectors: Row[];
 };
 
-test(`RFC 8547 §4: ${rows.length} connections of the test vectors, packet by packet`, async () => {
+test(`ENO-5, ENO-16, ENO-20, ENO-21, ENO-23, ENO-24, ENO-25, ENO-27, ENO-28, ENO-29, ENO-31, ENO-35, ENO-37, TC-4, TC-20, TC-21: ${rows.length} connections of the test vectors, packet by packet`, async () => {
   const seen = await wire<{ syn?: string; synack?: string | null; ack?: string | null; state: State }[]>(
     'vectors',
     rows,

@@ -1,12 +1,21 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { type AeadFactory, type AeadName, evpAead, nodeAead } from '#src/crypto/index.js';
+import { type AeadFactory, type AeadName, cprf, evpAead, nodeAead } from '#src/crypto/index.js';
 import { ByteQueue } from '#src/session/byte-queue.js';
 import { type Direction, SessionSecret } from '#src/session/key-schedule.js';
 import { Receiver } from '#src/session/receiver.js';
 import type { SessionEvent } from '#src/session/session-event.js';
-import { AEADS, type AeadId, encodeFrameHeader, encodePlaintextHead, StreamOffset } from '#src/wire/index.js';
+import {
+  AEADS,
+  type AeadId,
+  CONST_KEY_A,
+  decodeFrameHeader,
+  decodePlaintextHead,
+  encodeFrameHeader,
+  encodePlaintextHead,
+  StreamOffset,
+} from '#src/wire/index.js';
 import { seal as sealed } from '../support/aead.js';
 import { fromHex, toHex, vectors } from '../support/vectors.js';
 import {
@@ -60,6 +69,22 @@ function checkSealed(key: FrameKey, frame: FrameVector): void {
   );
 }
 
+/** What stands in clear, and what stands in the ciphertext: as we write it, and as we read it. */
+function checkFields(frame: Omit<FrameVector, 'offset' | 'generation'>): void {
+  const { rekey, fin, urgent, control, clen, aad, flags, plaintext, data } = frame;
+  const header = fromHex(aad);
+  assert.equal(frame.frame.slice(0, 6), aad);
+  assert.deepEqual([header[0], frame.frame.length / 2], [control, 3 + clen]);
+  assert.deepEqual(decodeFrameHeader(header), { rekey, clen });
+  const bytes = fromHex(plaintext);
+  const head = decodePlaintextHead(bytes);
+  assert.equal(bytes[0], flags);
+  assert.deepEqual([head.fin, head.urgent ?? null, toHex(bytes.subarray(head.length))], [fin, urgent, data]);
+  if (control > 1 || flags > 3) return; // reserved bits: read, never written
+  assert.equal(toHex(encodeFrameHeader({ rekey, clen })), aad);
+  assert.equal(toHex(encodePlaintextHead(fin, urgent ?? undefined)) + data, plaintext);
+}
+
 /** A receiver of one direction, with the keys of mk[0]. */
 function receiverOf(
   row: SessionVector,
@@ -76,6 +101,7 @@ function receiverOf(
 function checkReceived(receiver: Receiver, frames: readonly FrameVector[]): void {
   const queue = new ByteQueue();
   for (const frame of frames) {
+    checkFields(frame);
     queue.push(fromHex(frame.frame));
     const events: SessionEvent[] = [];
     receiver.open(queue, events);
@@ -130,6 +156,7 @@ test('TC-34: sessions.json: frames with reserved bits are accepted', () => {
 interface OffsetRow extends Omit<FrameVector, 'offset'> {
   readonly offset: string;
   readonly aead: AeadId;
+  readonly mk: string;
   readonly k_ab: TrafficKeyVector;
 }
 
@@ -137,6 +164,11 @@ test('frame-offsets.json: nonces up to an offset of 2^64 - 1', async (t) => {
   for (const row of vectors<OffsetRow>('frame-offsets')) {
     await t.test(`offset ${row.offset}, cipher ${row.aead}`, () => {
       const { key, nr } = row.k_ab;
+      assert.equal(
+        toHex(cprf(fromHex(row.mk), [Uint8Array.of(CONST_KEY_A)], (key + nr).length / 2)),
+        key + nr,
+      );
+      checkFields(row);
       assert.equal(toHex(new StreamOffset(BigInt(row.offset)).nonce(fromHex(nr))), row.nonce);
       const contents = { rekey: row.rekey, fin: row.fin, urgent: row.urgent, data: fromHex(row.data) };
       assert.equal(toHex(seal({ aead: row.aead, key, nr }, BigInt(row.offset), contents)), row.frame);
