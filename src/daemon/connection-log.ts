@@ -8,6 +8,7 @@ import type { ErrorCode } from '../errors.js';
 import type { PolicyAction } from '../kernel/policy-rules.js';
 import type { Channel } from '../socket/channel.js';
 import { type ConnectionDescription, describe } from '../socket/describe.js';
+import { TransientMap } from '../transient-map.js';
 import { type Endpoint, endpointText } from './endpoint.js';
 import { ReasonCounter } from './reason-counter.js';
 import type { Ending } from './relay.js';
@@ -69,7 +70,7 @@ export interface Numbers {
 export class ConnectionLog {
   readonly #logger: Logger;
   readonly #counters = new Map<Counter, number>();
-  readonly #open = new Map<number, ConnectionEntry>();
+  readonly #open = new TransientMap<number, ConnectionEntry>();
   readonly #past: Record<Direction, { received: number; sent: number }> = {
     outbound: { received: 0, sent: 0 },
     inbound: { received: 0, sent: 0 },

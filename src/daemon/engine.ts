@@ -192,7 +192,7 @@ export class Engine implements Workforce {
   }
 
   resetRelays(): void {
-    for (const relay of [...this.#outbound.relays, ...this.#inbound.relays]) relay.abort();
+    for (const relay of [...this.#outbound.relays.values(), ...this.#inbound.relays.values()]) relay.abort();
   }
 
   async stopTaking(): Promise<void> {

@@ -7,6 +7,7 @@ import type { Socket as TcpSocket } from 'node:net';
 import type { Tuple } from '../kernel/carried.js';
 import { SockDiag, type SocketName } from '../kernel/sock-diag.js';
 import type { Encryption } from '../socket/options.js';
+import { TransientMap } from '../transient-map.js';
 import type { Relay } from './relay.js';
 
 /** Milliseconds between two looks whether applications still wait. */
@@ -41,7 +42,7 @@ export class ExpectedConnections {
   readonly #onGone: (expected: Expected) => void;
   readonly #diag = new SockDiag();
   /** By {@link keyOf}. */
-  readonly #all = new Map<string, Expected>();
+  readonly #all = new TransientMap<string, Expected>();
   /** How many of them go to a destination. */
   readonly #towards = new Map<string, number>();
   #watch: NodeJS.Timeout | undefined;

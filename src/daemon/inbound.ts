@@ -21,6 +21,7 @@ import type { Wishes } from '../kernel/wishes.js';
 import type { Encryption } from '../socket/options.js';
 import { passiveEnoOffer } from '../socket/passive-offer.js';
 import { descriptorOf, reset } from '../socket/transport.js';
+import { TransientMap } from '../transient-map.js';
 import type { Capacity } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { type Endpoint, localEnd, remoteEnd } from './endpoint.js';
@@ -65,9 +66,10 @@ export class Inbound {
   readonly #listener: TransparentListener;
   /** For connections that the policy wants `private`: the rules tell them apart. */
   readonly #privateListener: TransparentListener;
-  readonly #relays = new Set<Relay>();
+  /** By number of the connection. */
+  readonly #relays = new TransientMap<number, Relay>();
   /** Those of them whose key exchange goes on, the oldest first. */
-  readonly #handshakes = new Set<Relay>();
+  readonly #handshakes = new TransientMap<number, Relay>();
   readonly #standIns: StandIns;
   readonly #publisher: Publisher;
   /** What holds where the policy does not say `private`. */
@@ -117,7 +119,7 @@ export class Inbound {
     return this.#privateListener.port;
   }
 
-  get relays(): ReadonlySet<Relay> {
+  get relays(): Pick<TransientMap<number, Relay>, 'size' | 'values'> {
     return this.#relays;
   }
 
@@ -177,21 +179,21 @@ export class Inbound {
     const about: Incoming = { entry, client, server, state, aware: encryption.auth !== undefined };
     const relay = new Relay({ transport: far, fd, outcome }, encryption, {
       onReady: (ready) => {
-        this.#handshakes.delete(ready);
+        this.#handshakes.delete(entry.id);
         entry.ready(ready.channel);
         this.#connectOn(ready, about, CONNECT_TRIES);
       },
       onEnd: (ended, ending) => {
-        this.#handshakes.delete(ended);
-        this.#relays.delete(ended);
+        this.#handshakes.delete(entry.id);
+        this.#relays.delete(entry.id);
         entry.end(ended.channel, ending);
       },
       onLocalClosed: () => about.standIn?.closed(),
     });
     entry.channel = relay.channel;
     if (encryption.mode === 'required') entry.policy = 'private';
-    this.#relays.add(relay);
-    this.#handshakes.add(relay);
+    this.#relays.set(entry.id, relay);
+    this.#handshakes.set(entry.id, relay);
     // Already now, so that the next SYN finds nobody and goes on to the server, in plaintext.
     if (capacity.exhausted !== undefined) this.#pause(capacity.exhausted);
   }
@@ -216,7 +218,7 @@ export class Inbound {
       this.#pause(limit);
       return true;
     }
-    const [oldest] = this.#handshakes;
+    const oldest = this.#handshakes.first;
     if (oldest !== undefined && this.#handshakes.size >= capacity.maxHandshakes) {
       log.shedding.shed('handshakes');
       oldest.abort(new TcpcryptError('ERR_TCPCRYPT_OVERLOAD'));

@@ -27,6 +27,7 @@ import { withoutStreams } from '../socket/bare-socket.js';
 import { type Dialled, dial } from '../socket/dial.js';
 import type { Encryption } from '../socket/options.js';
 import { reset } from '../socket/transport.js';
+import { TransientMap } from '../transient-map.js';
 import { type Capacity, isOutOfFiles, isOutOfPorts } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
 import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
@@ -75,7 +76,8 @@ export class Outbound {
   readonly #listener: TransparentListener;
   readonly #expected = new ExpectedConnections((expected) => this.#gone(expected));
   readonly #lessons: Lessons;
-  readonly #relays = new Set<Relay>();
+  /** By number of the connection. */
+  readonly #relays = new TransientMap<number, Relay>();
 
   private constructor(options: OutboundOptions, listener: TransparentListener) {
     this.#options = options;
@@ -112,7 +114,7 @@ export class Outbound {
     return this.#listener.port;
   }
 
-  get relays(): ReadonlySet<Relay> {
+  get relays(): Pick<TransientMap<number, Relay>, 'size' | 'values'> {
     return this.#relays;
   }
 
@@ -284,7 +286,7 @@ export class Outbound {
     const relay = new Relay(dialled, encryption, this.#observer(expected, entry, published));
     entry.channel = relay.channel;
     if (encryption.mode === 'required') entry.policy = 'private';
-    this.#relays.add(relay);
+    this.#relays.set(entry.id, relay);
     expected.relay = relay;
   }
 
@@ -300,7 +302,7 @@ export class Outbound {
       onEnd: (ended, ending) => {
         if (isKilled(ended, ending, Date.now() - answered)) this.#learn(expected, 'kills-ciphertext');
         else if (ended.channel.resumed && ended.channel.dataReceived > 0) this.#learn(expected, 'encrypted');
-        this.#relays.delete(ended);
+        this.#relays.delete(entry.id);
         published.end();
         entry.end(ended.channel, ending);
       },

@@ -39,6 +39,8 @@ export const KNOWN: Patience = { tolerated: 2, first: 5_000, limit: 60_000 };
 /** Failures are forgotten so long after the last one, encryption so long after the last success (ms). */
 export const FAILURE_LIFETIME = 3_600_000;
 export const SUCCESS_LIFETIME = 7 * 86_400_000;
+/** Encryption that follows encryption so soon is nothing new (ms). */
+const SAME_NEWS = 1_000;
 /** Destinations, and networks. */
 export const MEMORY_LIMIT = 16_384;
 /** A network is suspected when a path failed at so many of its addresses, and none encrypted since. */
@@ -104,6 +106,8 @@ export class PathMemory {
   learn(address: string, port: number, result: PathResult, asked: number, now: number): void {
     const key = keyOf(address, port);
     const earlier = lookUp(this.#destinations, key, now);
+    const asBefore = result === 'encrypted' && earlier?.last === result && this.#networks.size === 0;
+    if (asBefore && now - earlier.learned < SAME_NEWS) return;
     const encryptedBefore = result === 'encrypted' || (earlier?.encryptedBefore ?? false);
     const failed = result !== 'encrypted';
     if (failed && earlier !== undefined && earlier.failures > 0 && asked < earlier.learned) return;

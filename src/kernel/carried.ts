@@ -6,6 +6,7 @@
  *     entry.secure({ sessionId, cipher })             once the key exchange is over
  *     entry.close()                                   when the connection has ended
  */
+import { TransientMap } from '../transient-map.js';
 import { type MapSource, openDaemonMap } from './daemon-maps.js';
 import { TCP_ENO_SESSID_MAX, TCP_ENO_STATE_SIZE } from './eno-socket.js';
 import { close } from './libc.js';
@@ -66,7 +67,7 @@ export class CarriedConnections {
   #watch: NodeJS.Timeout | undefined;
   readonly #netns = netnsCookie();
   /** Whose the entry of a tuple is: what ends late must not take away what a later connection put there. */
-  readonly #owners = new Map<string, CarriedEntry>();
+  readonly #owners = new TransientMap<string, CarriedEntry>();
 
   /** @throws ERR_TCPCRYPT_KERNEL_ABSENT */
   constructor(maps: MapSource) {
@@ -148,11 +149,11 @@ export class CarriedEntry {
   readonly #key: Buffer;
   readonly #value: Buffer;
   readonly #name: string;
-  readonly #owners: Map<string, CarriedEntry>;
+  readonly #owners: TransientMap<string, CarriedEntry>;
   #flushed = false;
 
   /** @internal {@link CarriedConnections.publish} makes these. */
-  constructor(map: number, key: Buffer, value: Buffer, owners: Map<string, CarriedEntry>) {
+  constructor(map: number, key: Buffer, value: Buffer, owners: TransientMap<string, CarriedEntry>) {
     this.#map = map;
     this.#key = key;
     this.#value = value;

@@ -1,3 +1,4 @@
+import { TransientMap } from '../transient-map.js';
 import type { AeadId, TepId } from '../wire/index.js';
 import {
   eraseResumable,
@@ -69,7 +70,7 @@ export class ResumptionCache {
   /** The chains of a peer. */
   readonly #byPeer = new Map<string, Set<Chain>>();
   /** What SYNs may name, by {@link keyOf}. */
-  readonly #announced = new Map<string, Announced>();
+  readonly #announced = new TransientMap<string, Announced>();
   /** Of these a SYN has taken, or might have: its connection has not come yet. The oldest first. */
   readonly #promised = new Map<string, number>();
   #announcer: Announcer | undefined;

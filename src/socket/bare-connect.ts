@@ -53,6 +53,7 @@ export function connectBare(fd: number, target: ConnectTarget, connected: Connec
   const failed = (status: number): Error => connectError('connect', status, host, port);
   const request = new requests();
   request.oncomplete = (status) => {
+    request.oncomplete = undefined; // V8 keeps the request for a while, and whatever it leads to
     if (!bare.destroyed) attempt.over(status === 0 ? undefined : failed(status));
   };
   const status = six ? handle.connect6(request, host, port) : handle.connect(request, host, port);

@@ -173,13 +173,21 @@ export class BareSocket extends Streamless {
     this.writable = false;
     this.fd = -1;
     this._handle = null;
-    handle.close(() => this.owner?.handleClosed());
+    handle.close(() => this.#closed());
     if (error !== undefined) process.nextTick(() => this.owner?.handleError(error));
     if (this._server !== null) {
       this._server._connections -= 1;
       this._server._emitCloseIfDrained();
     }
     return this;
+  }
+
+  /** The handle leads here, and a scavenge does not free it: so from here on to nothing. */
+  #closed(): void {
+    const { owner } = this;
+    this.owner = undefined;
+    this.onOver = undefined;
+    owner?.handleClosed();
   }
 
   #written(length: number, error: Error | null | undefined, callback: Written | undefined): void {
