@@ -16,7 +16,8 @@ export function parseUsedPort(text: string): number {
 }
 
 export function parseAddress(text: string): string {
-  if (isIP(text) === 0) throw new InvalidArgumentError('an IP address: 10.1.2.3, fd00::1.');
+  if (isIP(text) === 0 || text.includes('%'))
+    throw new InvalidArgumentError('an IP address: 10.1.2.3, fd00::1.');
   return text;
 }
 

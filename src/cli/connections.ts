@@ -143,6 +143,6 @@ function parseSession(text: string): string {
 
 function parseSeconds(text: string): number {
   const seconds = Number(text);
-  if (!(seconds >= 0.1 && seconds <= 86_400)) throw new InvalidArgumentError('seconds, from 0.1');
+  if (!(seconds >= 0.1 && seconds <= 86_400)) throw new InvalidArgumentError('seconds, from 0.1 to 86400');
   return seconds;
 }

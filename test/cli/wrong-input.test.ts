@@ -40,6 +40,7 @@ describe('wrong input', { skip }, () => {
       [['status', '--control', ''], /'--control <path>'/],
       [['status', '--control', directory], /is no socket/],
       [['connections', '--address', 'x'], /'--address <address>'.*IP address/],
+      [['connections', '--address', 'fe80::1%lo'], /'--address <address>'.*IP address/],
       [['connections', '--session', 'zz'], /'--session <hex>'.*hexadecimal/],
       [['connections', '--port', '0'], /'--port <port>'/],
       [['paths', '--flush', 'x'], /'--flush \[address\]'/],
