@@ -1,6 +1,7 @@
 /** `tcpcrypt run`: alice runs commands, bob has the daemon, carol has none. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -215,6 +216,8 @@ subprocess.run([sys.executable, '-c', ${JSON.stringify(GREET)}, *sys.argv[1:]])
       const swept = await sweep();
       assert.equal(swept.code, 0, swept.stderr);
       await eventually(() => assert.ok(!names().has(name)));
+      for (const records of readdirSync(tmpdir()).filter((entry) => entry.startsWith(`${name}-`)))
+        rmSync(join(tmpdir(), records), { recursive: true });
       for (const part of ['command', 'daemon', '']) rmdirSync(join(pair.alice.cgroup, group, part));
       for (const pins of pinsOfRuns().filter((one) => one === group))
         await pair.alice.run(process.execPath, [main, 'down', '--pins', `/sys/fs/bpf/tcpcrypt/${pins}`]);
