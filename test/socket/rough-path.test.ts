@@ -1,0 +1,3 @@
+import { testRoughPaths } from '../daemon/support/rough-paths.js';
+
+testRoughPaths('the library', 'library');
