@@ -9,7 +9,7 @@ const HELP = `npm run soak -- [options]
   --restarts N   of a daemon, or both; programs are killed twice as often (4)
   --ipv6         not IPv4
   --policy NAME  of both daemons: private-or-clear (the default), or private
-  --workers N    of each daemon; the hosts have as many addresses (1)
+  --workers N    of each daemon; the hosts have as many addresses, and workers are killed as well (1)
   --seed N       for sizes and plans
   --json         the figures as one object
 Exits with 1 if a byte of a connection that ended in order was lost or altered, or if a daemon kept something; with
@@ -43,8 +43,8 @@ function text(figures: SoakFigures): string {
       .map(([how, count]) => `${how} ${count}`)
       .join(', ')}`,
     ...daemons.map(
-      ({ host, restarts, descriptors, memory, left }) =>
-        `daemon on ${host}: restarted ${restarts} times; descriptors ${descriptors.join(' → ')}; ` +
+      ({ host, restarts, workersLost, descriptors, memory, left }) =>
+        `daemon on ${host}: restarted ${restarts} times${workersLost === 0 ? '' : `, ${workersLost} workers replaced`}; descriptors ${descriptors.join(' → ')}; ` +
         `memory ${memory.before} → ${memory.after} MiB, at most ${memory.most}; left: ${JSON.stringify(left)}`,
     ),
     `on the wire: ${wire.segments} segments, ${wire.plaintext} of them in plaintext`,

@@ -37,6 +37,7 @@ test('the same over IPv6, under the policy private, with two workers: and nothin
   assert.ok(figures.clean > 200, JSON.stringify(figures));
   assert.ok(figures.encrypted > 200, JSON.stringify(figures));
   assert.ok(figures.wire.segments > 2000, JSON.stringify(figures));
+  for (const { workersLost } of figures.daemons) assert.ok(workersLost > 0, JSON.stringify(figures));
 });
 
 test('the judge sees what it must', () => {

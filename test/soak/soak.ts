@@ -21,7 +21,7 @@ export interface SoakOptions {
   /** Long ones, and for how many seconds. */
   readonly long: number;
   readonly seconds: number;
-  /** Times that a daemon, or both, are restarted; programs are killed twice as often. */
+  /** Times that a daemon, or both, are restarted; programs are killed twice as often, and of each daemon one worker as often. */
   readonly restarts: number;
   readonly seed: number;
   readonly family: 4 | 6;
@@ -44,6 +44,7 @@ export interface SoakFigures extends Verdict {
 export interface DaemonFigures {
   readonly host: string;
   readonly restarts: number;
+  readonly workersLost: number;
   /** Before the first connection of this process, and after the last. */
   readonly descriptors: readonly [before: number, after: number];
   /** Resident, MiB. */
@@ -91,6 +92,7 @@ const inTheOpen = ({ plaintext, examples, lost }: Seen): string[] => [
 /** One daemon after the other on a host. */
 class Watched {
   restarts = 0;
+  workersLost = 0;
   most = 0;
   encrypted = 0;
   #before = { descriptors: 0, memory: 0 };
@@ -135,6 +137,7 @@ class Watched {
     return {
       host: this.host.name,
       restarts: this.restarts,
+      workersLost: this.workersLost,
       descriptors: [descriptors, descriptorsOf(this.daemon.pid)],
       memory: { before, most: this.most, after: memory(this.daemon.pid) },
       left,
@@ -147,7 +150,10 @@ class Watched {
 
   /** Logs would be the largest thing in memory. */
   #count(): void {
-    this.encrypted += this.daemon.lines.splice(0).filter(({ event }) => event === 'secure').length;
+    for (const { event } of this.daemon.lines.splice(0)) {
+      if (event === 'secure') this.encrypted++;
+      else if (event === 'worker-ended') this.workersLost++;
+    }
   }
 }
 
@@ -263,6 +269,7 @@ class Run {
       } else if (step % 3 === 2) {
         this.#serving.shift()?.kill('SIGKILL');
         this.#serving.push(this.#serve());
+        for (const { daemon } of this.#watched) killWorker(daemon.pid);
       } else await this.#restart(step / 3);
     }
   }
@@ -299,6 +306,14 @@ function recordsOf<T>(program: ChildProcess, take: (record: T) => void): Promise
     take(JSON.parse(line) as T);
   });
   return new Promise((resolve) => program.once('close', () => setImmediate(resolve)));
+}
+
+/** One of them, if there are any; another one takes its place. */
+function killWorker(daemon: number): void {
+  const isWorker = (pid: number): boolean =>
+    /\/worker\.js\0/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+  const worker = family(daemon).find(isWorker);
+  if (worker !== undefined) process.kill(worker, 'SIGKILL');
 }
 
 /** The process and its children, the workers among them. */
