@@ -12,7 +12,7 @@ export interface StretchCost {
 /** RFC 9383 §4 asks for N=32768, r=8, p=1 at least: 32 MiB, about 80 ms. */
 export const DEFAULT_COST: StretchCost = { logN: 15, r: 8, p: 1 };
 /** What a server may ask of a client: not less, so that nobody weakens it, and not more than 256 MiB, twice. */
-export const COST_BOUNDS = { min: DEFAULT_COST, max: { logN: 18, r: 8, p: 2 } } as const;
+const COST_BOUNDS = { min: DEFAULT_COST, max: { logN: 18, r: 8, p: 2 } } as const;
 
 export const acceptableCost = ({ logN, r, p }: StretchCost): boolean =>
   logN >= COST_BOUNDS.min.logN &&

@@ -47,8 +47,7 @@ export function withLength(bytes: Uint8Array): Buffer {
 }
 
 const toBigInt = (bytes: Uint8Array): bigint => BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
-export const scalarBytes = (scalar: bigint): Buffer =>
-  Buffer.from(scalar.toString(16).padStart(64, '0'), 'hex');
+const scalarBytes = (scalar: bigint): Buffer => Buffer.from(scalar.toString(16).padStart(64, '0'), 'hex');
 const encode = (point: Point): Buffer => Buffer.from(point.toBytes(false));
 
 /** w0s | w1s, the output of the password hash, to w0, w1 (RFC 9383 §3.2). */

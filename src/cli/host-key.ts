@@ -8,7 +8,7 @@ import { makeParents } from '../kernel/pins.js';
 import { parseWord } from './arguments.js';
 import { print } from './report.js';
 
-export const DEFAULT_HOST_KEY = '/etc/tcpcrypt/host_key';
+const DEFAULT_HOST_KEY = '/etc/tcpcrypt/host_key';
 
 interface Flags {
   readonly json?: boolean;

@@ -6,7 +6,7 @@ import { CommanderError } from 'commander';
 import { TcpcryptError } from '../errors.js';
 
 export const FAILURE = 1;
-export const USAGE_ERROR = 2;
+const USAGE_ERROR = 2;
 
 /** Prints one result: `text` for people, or `value` as one line of JSON. */
 export function print(json: boolean | undefined, value: unknown, text: string): void {

@@ -7,7 +7,7 @@ export const MAX_CONNECTIONS = 20_000;
 /** SYNs held at once; above it, SYNs pass unencrypted and are counted. */
 export const MAX_HELD = 1024;
 /** Inbound key exchanges at once; above it, the oldest one is given up. */
-export const MAX_HANDSHAKES = 1024;
+const MAX_HANDSHAKES = 1024;
 /** A connection needs two, one on either side. */
 const FILES_PER_CONNECTION = 2;
 /** For listeners, control clients, tools that are run, and connections that wait to be closed. */

@@ -10,7 +10,7 @@ import type { Ending, Relay } from './relay.js';
  * Milliseconds. A key exchange that takes longer is a failed one if the application loses its patience; where that
  * is to be expected, as other hosts of the network failed so, ours ends then as well.
  */
-export const SLOW_KEY_EXCHANGE = 5_000;
+const SLOW_KEY_EXCHANGE = 5_000;
 
 export class Lessons {
   readonly #memory: PathMemory;

@@ -34,7 +34,7 @@ export function explainOptions(options: Uint8Array, synForm: boolean): string[] 
 }
 
 /** The whole ENO option in hexadecimal, and what it says. */
-export function explainEno(contents: Uint8Array, synForm: boolean): string {
+function explainEno(contents: Uint8Array, synForm: boolean): string {
   const bytes = `${hex(Uint8Array.of(TCP_OPTION_ENO, contents.length + 2))}${hex(contents)}`;
   const spaced = bytes.replace(/..(?=.)/g, '$& ');
   if (!synForm) return `ENO [${spaced}] "yes, encrypt"`;

@@ -119,11 +119,7 @@ export class KnownPlain {
 }
 
 /** For `nft -f`. To delete what is not there is an error of the whole; so it is added before. */
-export function scriptOf(
-  changes: ReadonlyMap<string, number | 'remove'>,
-  emptyFirst: boolean,
-  now: number,
-): string {
+function scriptOf(changes: ReadonlyMap<string, number | 'remove'>, emptyFirst: boolean, now: number): string {
   const lines = emptyFirst
     ? KNOWN_PLAIN_SETS.map(({ name }) => `flush set inet ${POLICY_TABLE} ${name}`)
     : [];

@@ -82,7 +82,7 @@ const KNOWN_PLAIN_LIMIT = 65_536;
 export const KNOWN_PLAIN_COUNTER = 'known_plain';
 
 /** What each action writes into the mark of a SYN. */
-export const ACTION_MARKS: Record<PolicyAction, number> = {
+const ACTION_MARKS: Record<PolicyAction, number> = {
   clear: 0,
   'private-or-clear': MARK.ENCRYPT,
   private: MARK.ENCRYPT | MARK.PRIVATE,

@@ -85,7 +85,7 @@ export class RulesetWatch {
 }
 
 /** Looks through the messages of a datagram: `struct nlmsghdr`, four-byte aligned. */
-export function tellsOfDeletion(datagram: Buffer): boolean {
+function tellsOfDeletion(datagram: Buffer): boolean {
   for (let at = 0; at + 16 <= datagram.length; ) {
     if (DELETIONS.includes(datagram.readUInt16LE(at + 4) & 0xff)) return true;
     const length = datagram.readUInt32LE(at);

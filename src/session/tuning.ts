@@ -1,5 +1,6 @@
 /** Values that we chose; the specification leaves them open. */
-import type { AeadId, TepId } from '../wire/index.js';
+import { TAG_LENGTH } from '../crypto/index.js';
+import { type AeadId, MAX_CLEN, type TepId } from '../wire/index.js';
 
 /**
  * The TEPs that are offered, and accepted, unless the application says otherwise; most preferred first. P-521 costs
@@ -11,10 +12,10 @@ export const DEFAULT_TEPS: readonly TepId[] = [0x23, 0x24, 0x21];
 export const DEFAULT_CIPHERS: readonly AeadId[] = [0x0001, 0x0002, 0x0010];
 
 /**
- * Most application data in one frame: the largest that clen allows (65535 - 16 tag - 1 flags). The cost of a frame
+ * Most application data in one frame: the largest that clen allows (65535 - 16 tag - 1 flags = 65518). The cost of a frame
  * hardly depends on its size, so large ones are cheap; they adapt to what is written.
  */
-export const MAX_FRAME_DATA = 65_518;
+export const MAX_FRAME_DATA = MAX_CLEN - TAG_LENGTH - 1;
 
 /**
  * Bytes of contents of an ENO option that find room in a SYN next to MSS, window scale, SACK and timestamps (20 of the

@@ -61,7 +61,7 @@ export function describe(connection: Describable, sessionId: Uint8Array | undefi
   };
 }
 
-export function describePeer({ mechanism, name, key, certificate }: Peer): PeerDescription {
+function describePeer({ mechanism, name, key, certificate }: Peer): PeerDescription {
   const print = key === undefined ? certificate?.fingerprint256 : fingerprint(key);
   return { mechanism, name, ...(print === undefined ? {} : { fingerprint: print }) };
 }

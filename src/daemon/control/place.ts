@@ -154,7 +154,7 @@ function unixAddress(path: string): Buffer {
 }
 
 /** group(5); Node has no word for it. */
-export function groupId(name: string): number | undefined {
+function groupId(name: string): number | undefined {
   const line = readFileSync('/etc/group', 'utf8')
     .split('\n')
     .find((entry) => entry.startsWith(`${name}:`));

@@ -127,5 +127,5 @@ function condition<Wanted, Known>(
 
 const includes = ([first, last]: PortRange, port: number): boolean => first <= port && port <= last;
 const isBelow = (ancestor: string, cgroup: string): boolean => `${cgroup}/`.startsWith(`${ancestor}/`);
-export const rangesText = (ranges: readonly PortRange[] = []): string =>
+const rangesText = (ranges: readonly PortRange[] = []): string =>
   ranges.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(', ');

@@ -54,7 +54,7 @@ const BOTH = ['outbound', 'inbound'] as const;
  * HTTPS beside 443): ssh, https, smtps, nntps, ldaps, domain-s, ftps (2), telnets, imaps, pop3s, Docker, msft-gc-ssl,
  * sips, stuns/turns, amqps, wsmans, Kubernetes, syslog-tls, ircs-u, https-alt, secure-mqtt.
  */
-export const ENCRYPTED_PORTS: readonly number[] = [
+const ENCRYPTED_PORTS: readonly number[] = [
   22, 443, 465, 563, 636, 853, 989, 990, 992, 993, 995, 2376, 3269, 5061, 5349, 5671, 5986, 6443, 6514, 6697,
   8443, 8883,
 ];
