@@ -1,12 +1,11 @@
 /** The client program: `node client.js CONNECTOR`. A task per line on stdin, a result per line on stdout. */
 import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
-import { CHUNK, header, Operation } from './protocol.js';
+import { header, Operation, send } from './protocol.js';
 import { type Connector, connect } from './transports.js';
 import type { Result, Task } from './work.js';
 
 const connector = JSON.parse(process.argv[2] ?? '') as Connector;
-const chunk = Buffer.alloc(CHUNK, 7);
 const idle: Duplex[] = [];
 
 const open = (): Promise<Duplex> =>
@@ -66,16 +65,7 @@ async function upload(length: number): Promise<void> {
   const stream = await open();
   const done = bytes(stream, 1);
   stream.write(header(Operation.Receive, length));
-  let left = length;
-  const more = (): void => {
-    while (left > 0) {
-      const size = Math.min(left, CHUNK);
-      left -= size;
-      if (!stream.write(size === CHUNK ? chunk : chunk.subarray(0, size))) return;
-    }
-  };
-  stream.on('drain', more);
-  more();
+  send(stream, length);
   await done;
   stream.destroy();
 }

@@ -5,6 +5,8 @@
  *     Send | length in 8 bytes     so many bytes come
  *     Receive | length in 8 bytes  so many bytes follow; a byte comes back when they are there
  */
+import type { Writable } from 'node:stream';
+
 export enum Operation {
   Echo = 1,
   Send = 2,
@@ -26,3 +28,19 @@ export const readHeader = (bytes: Buffer): { operation: Operation; length: numbe
   operation: bytes.readUInt8(0),
   length: bytes.readDoubleBE(1),
 });
+
+const chunk = Buffer.alloc(CHUNK, 7);
+
+/** Writes so many bytes, as fast as the stream takes them. */
+export function send(stream: Writable, length: number): void {
+  let left = length;
+  const more = (): void => {
+    while (left > 0) {
+      const size = Math.min(left, CHUNK);
+      left -= size;
+      if (!stream.write(size === CHUNK ? chunk : chunk.subarray(0, size))) return;
+    }
+  };
+  stream.on('drain', more);
+  more();
+}

@@ -5,10 +5,8 @@
 import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { signed } from './authentication.js';
-import { CHUNK, HEADER_LENGTH, Operation, readHeader } from './protocol.js';
+import { HEADER_LENGTH, Operation, readHeader, send } from './protocol.js';
 import { type Listener, listen } from './transports.js';
-
-const chunk = Buffer.alloc(CHUNK, 7);
 
 process.on('SIGUSR2', () => global.gc?.());
 createInterface({ input: process.stdin }).on('line', () => {
@@ -28,19 +26,6 @@ await listen(JSON.parse(process.argv[2] ?? '') as Listener, process.argv[3] ?? '
     else receive(stream, length, first.length - HEADER_LENGTH);
   });
 });
-
-function send(stream: Duplex, length: number): void {
-  let left = length;
-  const more = (): void => {
-    while (left > 0) {
-      const size = Math.min(left, CHUNK);
-      left -= size;
-      if (!stream.write(size === CHUNK ? chunk : chunk.subarray(0, size))) return;
-    }
-  };
-  stream.on('drain', more);
-  more();
-}
 
 function receive(stream: Duplex, length: number, received: number): void {
   let left = length - received;

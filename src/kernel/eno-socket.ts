@@ -205,18 +205,22 @@ export function enoOutcome(fd: number): EnoOutcome {
   return outcomeOf(enoStateBytes(fd));
 }
 
-/** The same where {@link enoStateBytes} has been asked already. */
+/** The same where {@link enoStateBytes} has been asked already. @throws ERR_TCPCRYPT_KERNEL_FEATURE */
 export function outcomeOf(bytes: Buffer | undefined): EnoOutcome {
   if (bytes === undefined) {
     const reason = kernelPartPresent() ? 'ERR_TCPCRYPT_ENO_ABSENT' : 'ERR_TCPCRYPT_KERNEL_ABSENT';
     return { result: 'plain', reason };
   }
   const phase = bytes[PHASE];
+  const length = bytes[TRANSCRIPT_LENGTH] ?? 0;
+  // What stands behind it in memory is somebody else's.
+  if (bytes.length !== TCP_ENO_STATE_SIZE || length > TCP_ENO_STATE_SIZE - TRANSCRIPT)
+    throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_FEATURE', { detail: 'a kernel part of another version' });
   if (phase === PHASE_ENCRYPTING)
     return {
       result: 'encrypt',
       role: bytes[ROLE] === 1 ? 'B' : 'A',
-      transcript: new Uint8Array(bytes.buffer, bytes.byteOffset + TRANSCRIPT, bytes[TRANSCRIPT_LENGTH]),
+      transcript: new Uint8Array(bytes.buffer, bytes.byteOffset + TRANSCRIPT, length),
     };
   if (phase !== PHASE_PLAIN && phase !== 0)
     throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'the socket is not connected' });

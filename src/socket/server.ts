@@ -12,7 +12,7 @@ import { check, type Encryption, type EncryptionOptions, encryptionOfListener } 
 import { passiveEnoOffer } from './passive-offer.js';
 import { type Accepting, attach, Socket } from './socket.js';
 import { asSystemError } from './system-error.js';
-import { descriptorOf } from './transport.js';
+import { descriptorOf, reset } from './transport.js';
 
 /** Options of {@link createServer}: those of net.createServer with the same meaning, and the {@link EncryptionOptions}. */
 export interface ServerOptions extends EncryptionOptions {
@@ -228,7 +228,7 @@ export class Server extends EventEmitter {
       outcome = this.#withoutKernel ?? enoOutcome(fd);
     } catch (error) {
       void transport.remoteAddress;
-      transport.destroy();
+      reset(transport); // the peer may count on encryption
       this.emit('clientError', error, socket);
       return;
     }

@@ -9,6 +9,7 @@ import {
   enoOutcome,
   enoState,
   openEnoSocket,
+  outcomeOf,
   publishSessionId,
   TCP_ENO,
   TCP_ENO_LISTENER_MARK,
@@ -35,6 +36,7 @@ import {
   trySetsockopt,
 } from '#src/kernel/libc.js';
 import { sockaddr } from '#src/kernel/sockaddr.js';
+import { withCode } from '../support/code.js';
 import { dial, fdOf, hex, lab, listen, pair, shell } from './lab.js';
 
 const place = lab();
@@ -298,6 +300,20 @@ test('openEnoSocket: ill-formed contents are the caller’s fault', () => {
     () => openEnoSocket(4, offer('80')),
     (error) => error instanceof TcpcryptError && error.code === 'ERR_TCPCRYPT_ARGUMENT',
   );
+});
+
+test('a state of another size, or with more transcript than there is room for, is not read beyond its end', () => {
+  for (const [size, transcript] of [
+    [4, 0],
+    [95, 79],
+    [96, 81],
+    [96, 255],
+  ] as const) {
+    const state = Buffer.alloc(size);
+    state[0] = 3; // TCP_ENO_PHASE_ENCRYPTING
+    state[9] = transcript;
+    assert.throws(() => outcomeOf(state), withCode('ERR_TCPCRYPT_KERNEL_FEATURE'));
+  }
 });
 
 test('API-2: RAW, SYN_TRIES and EXPECT cannot be set any more once connected or listening', async () => {
