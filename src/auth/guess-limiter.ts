@@ -1,8 +1,8 @@
 /**
- * Slows down guessing of passwords: so many failed attempts for one name from one address in a while, and so many
- * from one address at all. An attempt counts from its beginning, and stops counting when it succeeds; whoever breaks
- * off has used it up.
+ * Slows down guessing of passwords: so many failed attempts for one name in a while, and so many from one address. An
+ * attempt counts from its beginning, and stops counting when it succeeds; whoever breaks off has used it up.
  */
+import { isIPv6 } from 'node:net';
 
 export interface Attempt {
   readonly user: string;
@@ -20,7 +20,7 @@ export interface GuessLimit {
 export interface GuessLimiterOptions {
   /** Failed attempts for one user; default 10. */
   readonly perUser?: number;
-  /** Failed attempts from one address; default 30. */
+  /** Failed attempts from one address, with IPv6 from one network of 64 bits, as whoever has one address has all; default 30. */
   readonly perAddress?: number;
   /** Milliseconds after which attempts are forgotten; default 60,000. */
   readonly window?: number;
@@ -69,7 +69,7 @@ export class GuessLimiter implements GuessLimit {
   #limits({ user, remoteAddress = '' }: Attempt): [string, number][] {
     return [
       [`user ${user}`, this.#perUser],
-      [`address ${remoteAddress}`, this.#perAddress],
+      [`address ${origin(remoteAddress)}`, this.#perAddress],
     ];
   }
 
@@ -85,4 +85,19 @@ export class GuessLimiter implements GuessLimit {
     }
     return count;
   }
+}
+
+/** Of an IPv6 address the first 64 bits, in one spelling; anything else as it is. */
+function origin(address: string): string {
+  const [bare = ''] = address.split('%');
+  if (!isIPv6(bare) || bare.includes('.')) return address;
+  const [head = '', tail] = bare.split('::');
+  const before = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? [] : tail.split(':');
+  const zeros: string[] = Array(8 - before.length - after.length).fill('0');
+  const groups = tail === undefined ? before : [...before, ...zeros, ...after];
+  return groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':');
 }

@@ -243,3 +243,28 @@ test('GuessLimiter: by address, for a while, and only so many entries', () => {
   assert.equal(from('d'), true);
   for (let i = 0; i < 30_000; i++) from(`user ${i}`, `address ${i}`);
 });
+
+test('GuessLimiter: addresses of one IPv6 network are one, in every spelling; others, and IPv4, are each their own', () => {
+  const limiter = new GuessLimiter({ perAddress: 1 });
+  const begins = (remoteAddress: string, user: string) => limiter.begin({ user, remoteAddress });
+  const same = [
+    '2001:db8:0:7::1',
+    '2001:DB8:0:7:8000::2',
+    '2001:0db8:0000:0007:0:0:0:3',
+    '2001:db8::7:0:0:0:4',
+  ];
+  assert.deepEqual(
+    same.map((address, i) => begins(address, `user ${i}`)),
+    [true, false, false, false],
+  );
+  const others = ['2001:db8:0:8::1', '2001:db8::1', '::1', 'fe80::1%eth0', '1:2:3:4:5:6:7:8', '::'];
+  assert.deepEqual(
+    others.map((address, i) => begins(address, `other ${i}`)),
+    [true, true, true, true, true, false], // ::1 and :: are of one network
+  );
+  const ipv4 = ['::ffff:10.0.0.1', '::ffff:10.0.0.2', '10.0.0.1', '10.0.0.2', ''];
+  assert.deepEqual(
+    ipv4.map((address, i) => begins(address, `ipv4 ${i}`)),
+    Array(5).fill(true),
+  );
+});
