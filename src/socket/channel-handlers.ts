@@ -3,7 +3,7 @@ export interface ChannelHandlers {
   /** Nothing can be written yet. */
   onSecure?(): void;
   /** Memory for `length` bytes of what onData gives. Without it those are lent: they change when onData returns. */
-  readonly room?: (length: number) => Uint8Array;
+  readonly room?: ((length: number) => Uint8Array) | undefined;
   onReady(): void;
   onData(data: Uint8Array): void;
   onEnd(): void;

@@ -1,9 +1,16 @@
 /** `connect`: an outgoing connection, by name or address. */
 import { type LookupAddress, lookup as lookupByName } from 'node:dns';
-import { isIP, type LookupFunction, connect as netConnect, type Socket as TcpSocket } from 'node:net';
+import {
+  isIP,
+  type LookupFunction,
+  connect as netConnect,
+  type OnReadOpts,
+  type Socket as TcpSocket,
+} from 'node:net';
 import { type ErrorCode, TcpcryptError } from '../errors.js';
 import { withoutStreams } from './bare-socket.js';
 import { type DialTarget, dial } from './dial.js';
+import { OnreadSocket } from './onread-socket.js';
 import { ATTEMPT_DELAY, check, type Encryption, type EncryptionOptions, encryption } from './options.js';
 import { type Attempt, alternate, Race } from './race.js';
 import { attach, Socket, type SocketOptions } from './socket.js';
@@ -31,6 +38,8 @@ export interface ConnectOptions extends EncryptionOptions, SocketOptions {
   readonly keepAliveInitialDelay?: number;
   /** Idle milliseconds before 'timeout', as {@link Socket.setTimeout}. */
   readonly timeout?: number;
+  /** Data come into this memory instead of the stream, and nothing is allocated for them. */
+  readonly onread?: OnReadOpts;
 }
 
 /**
@@ -61,7 +70,8 @@ export function connect(
   check(Number.isInteger(port) && port > 0 && port < 65536, 'port', port);
   check(localAddress === undefined || isIP(localAddress) !== 0, 'localAddress', localAddress);
 
-  const socket = new Socket(options);
+  const { onread } = options;
+  const socket = onread === undefined ? new Socket(options) : new OnreadSocket(options, onread);
   if (listener !== undefined) socket.once('ready', listener);
   if (options.noDelay) socket.setNoDelay(true);
   if (options.keepAlive) socket.setKeepAlive(true, options.keepAliveInitialDelay ?? 0);

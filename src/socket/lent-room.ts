@@ -23,3 +23,10 @@ export function beginLoan(): void {
 export function endLoan(): void {
   depth -= 1;
 }
+
+/** Chosen by us: from this size on, data have memory of their own, that nothing else keeps alive. */
+const OWN_MEMORY_FROM = 4096;
+
+/** Memory for plaintext that its reader may keep. */
+export const ownRoom = (length: number): Buffer =>
+  length < OWN_MEMORY_FROM ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length);

@@ -7,6 +7,7 @@ import type { AeadId, TepId } from '../session/index.js';
 import { Channel } from './channel.js';
 import type { ChannelHandlers } from './channel-handlers.js';
 import type { Dialled } from './dial.js';
+import { ownRoom } from './lent-room.js';
 import { check, type Encryption, PORTION } from './options.js';
 import { splitAt } from './portion.js';
 
@@ -247,10 +248,11 @@ export class Socket extends Duplex {
 
   static readonly #Handlers = class implements ChannelHandlers {
     readonly #socket: Socket;
-    readonly room = roomForData;
+    readonly room: ChannelHandlers['room'];
 
     constructor(socket: Socket) {
       this.#socket = socket;
+      this.room = socket.room;
     }
     onSecure(): void {
       this.#socket.emit('secure');
@@ -273,6 +275,11 @@ export class Socket extends Duplex {
       this.#socket.#closed(error);
     }
   };
+
+  /** For data; undefined: push() is lent them. */
+  protected get room(): ChannelHandlers['room'] {
+    return ownRoom;
+  }
 
   override _read(): void {
     this.#reading = true;
@@ -388,9 +395,3 @@ export class Socket extends Duplex {
 
 const readNothing = (socket: Socket): unknown => socket.read(0);
 const emitClose = (socket: Socket, hadError: boolean): boolean => socket.emit('close', hadError);
-
-/** Chosen by us: from this size on, data have memory of their own, that nothing else keeps alive. */
-const OWN_MEMORY_FROM = 4096;
-
-const roomForData = (length: number): Buffer =>
-  length < OWN_MEMORY_FROM ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length);

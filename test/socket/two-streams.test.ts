@@ -6,6 +6,7 @@ import { keepStreams } from '#src/socket/bare-socket.js';
 
 keepStreams();
 await import('./like-net.test.js');
+await import('./onread.test.js');
 await import('./stream.test.js');
 await import('./hostile.test.js');
 await import('./server.test.js');
