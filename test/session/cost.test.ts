@@ -94,6 +94,20 @@ test('host B makes no key pair before Init1 is there', () => {
   assert.equal(counts.generate, 1, "host A's");
 });
 
+test('a key pair that many connections share: three calls for each agreement but the first', () => {
+  const pair = generateKeyPair('X25519');
+  const peer = generateKeyPair('X25519').publicKey;
+  pair.agree(peer);
+  assert.deepEqual(
+    during(() => pair.agree(peer)),
+    { setPublicKey: 1, setPeer: 1, derive: 1 },
+  );
+  assert.deepEqual(
+    during(() => pair.erase()),
+    { freeKeyContext: 1, freeKey: 1 },
+  );
+});
+
 test('a resumed connection: no key pair, no agreement, four values of two keys for each end', () => {
   const first = new Pair(
     new Session({ negotiated: negotiated('A'), keepResumable: true }),
