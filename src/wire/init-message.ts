@@ -89,7 +89,7 @@ export function decodeInit2(tep: TepId, bytes: Uint8Array): Decoded<Init2> {
 const fieldLength = (tep: TepId): number => TEPS[tep].publicKeyLength + (TEPS[tep].lengthField ? 2 : 0);
 
 function start(magic: number, cipherBytes: number, tep: TepId): Buffer {
-  const message = Buffer.alloc(PREFIX_LENGTH + cipherBytes + INIT_NONCE_LENGTH + fieldLength(tep));
+  const message = Buffer.allocUnsafe(PREFIX_LENGTH + cipherBytes + INIT_NONCE_LENGTH + fieldLength(tep));
   message.writeUInt32BE(magic, 0);
   message.writeUInt32BE(message.length, 4);
   return message;
