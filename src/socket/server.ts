@@ -6,6 +6,7 @@ import { TcpcryptError } from '../errors.js';
 import { type EnoOutcome, enoOutcome, openEnoSocket, refuseSynData } from '../kernel/eno-socket.js';
 import * as libc from '../kernel/libc.js';
 import { sockaddr } from '../kernel/sockaddr.js';
+import { TransientMap } from '../transient-map.js';
 import { onConnection } from './accept.js';
 import { withoutKernel } from './connect.js';
 import { check, type Encryption, type EncryptionOptions, encryptionOfListener } from './options.js';
@@ -54,20 +55,9 @@ export class Server extends EventEmitter {
   readonly #encryption: Encryption;
   readonly #options: ServerOptions;
   readonly #server: TcpServer;
-  /** Accepted, key exchange not over. */
-  readonly #unready = new Set<Socket>();
-  readonly #accepting: Accepting = {
-    handleReady: (socket) => {
-      this.#unready.delete(socket);
-      this.emit('connection', socket);
-    },
-    handleFailure: (socket, error) => {
-      this.emit('clientError', error, socket);
-    },
-    handleGone: (socket) => {
-      this.#unready.delete(socket);
-    },
-  };
+  /** Accepted, key exchange not over; by number. */
+  readonly #unready = new TransientMap<number, Socket>();
+  #accepted = 0;
   /** Why no connection can be encrypted. */
   #withoutKernel: EnoOutcome | undefined;
   /** listen() was called, and close() not yet; a name is being looked up, perhaps. */
@@ -126,7 +116,7 @@ export class Server extends EventEmitter {
   close(callback?: (error?: Error) => void): this {
     this.#opened = false;
     this.#server.close(callback);
-    for (const socket of this.#unready) socket.resetAndDestroy();
+    for (const socket of this.#unready.values()) socket.resetAndDestroy();
     return this;
   }
 
@@ -232,11 +222,28 @@ export class Server extends EventEmitter {
       this.emit('clientError', error, socket);
       return;
     }
-    this.#unready.add(socket);
-    socket[attach]({ transport, fd, outcome }, this.#encryption, this.#accepting);
+    this.#accepted += 1;
+    const accepting = this.#await(socket, this.#accepted);
+    socket[attach]({ transport, fd, outcome }, this.#encryption, accepting);
     // It is remembered, for who hears of a 'clientError' and asks when the connection is gone. A resumed one can fail before
     // it is ready only where it has to authenticate.
     if (!socket.resumed || this.#encryption.auth !== undefined) void transport.remoteAddress;
+  }
+
+  #await(socket: Socket, number: number): Accepting {
+    this.#unready.set(number, socket);
+    return {
+      handleReady: () => {
+        this.#unready.delete(number);
+        this.emit('connection', socket);
+      },
+      handleFailure: (error) => {
+        this.emit('clientError', error, socket);
+      },
+      handleGone: () => {
+        this.#unready.delete(number);
+      },
+    };
   }
 }
 

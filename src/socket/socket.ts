@@ -28,11 +28,11 @@ export const attach = Symbol('attach');
 /** What a {@link Server} hears of a socket that its application does not know yet. */
 export interface Accepting {
   /** Instead of 'ready'. */
-  handleReady(socket: Socket): void;
+  handleReady(): void;
   /** The error that the socket has emitted; it is reset. */
-  handleFailure(socket: Socket, error: Error): void;
+  handleFailure(error: Error): void;
   /** It will not become ready. */
-  handleGone(socket: Socket): void;
+  handleGone(): void;
 }
 
 /**
@@ -315,8 +315,8 @@ export class Socket extends Duplex {
     this.#hadError = error !== null;
     const accepting = this.#accepting;
     if (accepting !== undefined) {
-      if (error !== null) this.once('error', () => accepting.handleFailure(this, error));
-      accepting.handleGone(this);
+      if (error !== null) this.once('error', () => accepting.handleFailure(error));
+      accepting.handleGone();
     }
     callback(error);
     const transport = this.#transport;
@@ -333,7 +333,7 @@ export class Socket extends Duplex {
     if (!this.destroyed) {
       const accepting = this.#accepting;
       this.#accepting = undefined;
-      if (accepting !== undefined) accepting.handleReady(this);
+      if (accepting !== undefined) accepting.handleReady();
       else {
         this.emit('ready');
         // As net.Socket: a client that was told to pause does not begin to read, and does not hear of the end.
