@@ -20,8 +20,12 @@ import { type Endpoint, familyOf } from './endpoint.js';
 import { StandInPorts } from './stand-in-ports.js';
 import { transparentSocket } from './transparent.js';
 
-/** Milliseconds between two looks at a server that has no room for one more connection at the moment. */
-const LOOK = 10;
+/**
+ * Milliseconds until the next look at a server that has no room for one more connection at the moment: doubles. Many may
+ * wait for one that accepts nobody.
+ */
+const FIRST_LOOK = 10;
+const LAST_LOOK = 1_000;
 
 export class StandIns {
   readonly #truePeers: TruePeers;
@@ -96,9 +100,10 @@ export class StandIn {
   }
 
   /** Asked a second time, connect(2) tells what has become of the first. */
-  #look(address: Uint8Array, connected: (result: TcpSocket | number) => void): void {
+  #look(address: Uint8Array, connected: (result: TcpSocket | number) => void, next = FIRST_LOOK): void {
     const result = libc.tryConnect(this.#fd, address);
-    if (result === -libc.EALREADY) setTimeout(() => this.#look(address, connected), LOOK);
+    if (result === -libc.EALREADY)
+      setTimeout(() => this.#look(address, connected, Math.min(2 * next, LAST_LOOK)), next);
     else if (result === 0 || result === -libc.EISCONN) connected(adopt(this.#fd));
     else this.#failed(result, connected);
   }
