@@ -30,7 +30,7 @@ import { reset } from '../socket/transport.js';
 import { TransientMap } from '../transient-map.js';
 import { type Capacity, isOutOfFiles, isOutOfPorts } from './capacity.js';
 import type { ConnectionEntry, ConnectionLog } from './connection-log.js';
-import { canonical, type Endpoint, endpointText, familyOf } from './endpoint.js';
+import { canonical, type Endpoint, endpointText, familyOf, localEnd, remoteEnd } from './endpoint.js';
 import { Expected, ExpectedConnections } from './expected.js';
 import { isPrivileged, prepareFarSocket, relayable } from './far-socket.js';
 import { heed } from './heed.js';
@@ -45,6 +45,10 @@ import { TransparentListener } from './transparent.js';
 const MAX_SYN_TRIES = 255;
 /** Milliseconds in which the application's released SYN must arrive at the relay port; longer only on a machine in need. */
 export const ARRIVAL_TIMEOUT = 60_000;
+
+/** As {@link Expected} has it, whoever has told us the address. */
+const nameOf = (end: Endpoint | undefined): string =>
+  end === undefined ? '' : endpointText({ address: canonical(end.address), port: end.port });
 
 /** ECONNREFUSED, in contrast, is the answer to a SYN. */
 const isReset = (error: Error | undefined): boolean =>
@@ -346,14 +350,12 @@ export class Outbound {
   }
 
   #arrived(local: TcpSocket): void {
-    const { remoteAddress, remotePort, localAddress, localPort } = local;
-    const to = endpointText({ address: canonical(localAddress ?? ''), port: localPort ?? 0 });
+    const to = nameOf(localEnd(local));
     // An application that has reset its connection before it was accepted has no address any more. Where only one on its
     // way to that destination is expected, it is that one; otherwise the time decides.
+    const from = remoteEnd(local);
     const expected =
-      remoteAddress === undefined
-        ? this.#expected.onlyOneTowards(to)
-        : this.#expected.find(endpointText({ address: canonical(remoteAddress), port: remotePort ?? 0 }), to);
+      from === undefined ? this.#expected.onlyOneTowards(to) : this.#expected.find(nameOf(from), to);
     if (expected?.relay === undefined) {
       // Not sent by us: some local program found the port.
       this.#options.log.count('uninvited');

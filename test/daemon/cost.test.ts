@@ -22,6 +22,9 @@ const CLIENT = {
   // Held SYN: verdict, sock_diag, connection tracking; then two frames, and one answer to the application.
   send: 6,
   recv: 1,
+  // Who has arrived, and where it wanted to go.
+  getsockname: 1,
+  getpeername: 1,
   socket: 1,
   close: 0,
   shutdown: 2,
