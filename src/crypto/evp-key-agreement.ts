@@ -146,8 +146,10 @@ class EvpKeyPair implements KeyPair {
 function agreement(openSsl: OpenSsl, held: PrivateKey): number {
   if (held.context !== 0) return held.context;
   const context = openSsl.newKeyContext(held.key, 0);
+  const ready = context === 0 ? 0 : openSsl.initDerivation(context);
+  if (ready !== 1) openSsl.freeKeyContext(context);
+  succeeded(ready);
   held.context = context;
-  if (context === 0 || openSsl.initDerivation(context) !== 1) throw new TcpcryptError('ERR_TCPCRYPT_CRYPTO');
   return context;
 }
 

@@ -102,6 +102,9 @@ function finish(
   nonce: Uint8Array,
   publicKey: Uint8Array,
 ): Uint8Array {
+  // Every byte is set: what was in this memory before is nobody's business.
+  if (nonce.length !== INIT_NONCE_LENGTH || publicKey.length !== TEPS[tep].publicKeyLength)
+    throw new TcpcryptError('ERR_TCPCRYPT_ARGUMENT', { detail: 'length of the nonce or the public key' });
   message.set(nonce, at);
   if (TEPS[tep].lengthField) message.writeUInt16BE(fieldLength(tep), at + INIT_NONCE_LENGTH);
   message.set(publicKey, message.length - publicKey.length);

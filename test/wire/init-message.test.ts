@@ -160,3 +160,20 @@ test('property: arbitrary bytes give a result or a documented error', () => {
     { numRuns: 1000 },
   );
 });
+
+test('a nonce or a public key of another length is refused: no byte of a message is what was in memory before', () => {
+  for (const tep of [0x21, 0x22, 0x23, 0x24] as const) {
+    const { publicKeyLength } = TEPS[tep];
+    for (const [nonce, key] of [
+      [31, 0],
+      [33, 0],
+      [0, 0],
+      [32, -1],
+      [32, 1],
+    ] as const) {
+      const fields = { nonce: new Uint8Array(nonce), publicKey: new Uint8Array(publicKeyLength + key) };
+      assert.throws(() => encodeInit1(tep, { ciphers: [1], ...fields }), withCode('ERR_TCPCRYPT_ARGUMENT'));
+      assert.throws(() => encodeInit2(tep, { cipher: 1, ...fields }), withCode('ERR_TCPCRYPT_ARGUMENT'));
+    }
+  }
+});
