@@ -14,6 +14,7 @@ import {
   resumptionProposal,
   Session,
 } from '#src/session/index.js';
+import { roomForReading } from '#src/socket/receive.js';
 import { encodeEnoContents } from '#src/wire/index.js';
 import { negotiated, Pair } from './pair.js';
 
@@ -170,6 +171,21 @@ test('small writes of one turn travel in one frame, large ones in the largest fr
   const small = Array.from({ length: 50 }, () => new Uint8Array(64));
   assert.equal(during(() => turn(pair, small)).final, 1);
   assert.equal(during(() => turn(pair, [new Uint8Array(1_000_000)])).final, 16);
+});
+
+test('what a relay reads at once: four frames, in four packets as large as offloading makes them', () => {
+  const pair = open();
+  turn(pair, [new Uint8Array(1)]);
+  const read = new Uint8Array(roomForReading().length);
+  let pieces: Uint8Array[] = [];
+  assert.equal(during(() => (pieces = turn(pair, [read]))).final, 4);
+  const [{ length } = read] = pieces;
+  assert.equal(pieces.length, 1);
+  // Of IPv4 and IPv6 on Ethernet, without timestamps and with them; 64 KB less the kernel's MAX_TCP_HEADER.
+  for (const segment of [1460, 1448, 1440, 1428]) {
+    const packet = Math.floor(65_215 / segment) * segment;
+    assert.ok(length > 3 * packet && length <= 4 * packet, `${length} bytes, packets of ${packet}`);
+  }
 });
 
 test('opening what is only lent, into memory of its own: no copy but the decryption, and nothing left of the loan', () => {
