@@ -72,7 +72,7 @@ ${lines('outbound').replaceAll('counter name blocked_outbound ', '')}  }
 ${lines('inbound').replaceAll('counter name blocked_inbound ', '')}  }
   chain output {
     type filter hook output priority -298; policy accept;
-    oifname != "lo" ${IS_SYN} ${hasNot(MARK.DAEMON_SOCKET | MARK.REDIRECT | MARK.REFUSE)} ${cgroup} jump outbound
+    ${IS_SYN} oifname != "lo" ${hasNot(MARK.DAEMON_SOCKET | MARK.REDIRECT | MARK.REFUSE)} ${cgroup} jump outbound
   }
   chain outbound {
     # Speaks ENO itself, under the eyes of the policy's table.
@@ -83,12 +83,12 @@ ${lines('inbound').replaceAll('counter name blocked_inbound ', '')}  }
   }
   chain refuse {
     type filter hook output priority 11; policy accept;
-    meta l4proto tcp ${has(MARK.REFUSE)} reject with tcp reset
+    ${has(MARK.REFUSE)} meta l4proto tcp reject with tcp reset
   }
   # What went to the daemon has the daemon's socket, and that is in another cgroup.
   chain prerouting {
     type filter hook prerouting priority -96; policy accept;
-    iifname != "lo" ${IS_SYN} ${cgroup} ct mark & ${hex(MARK.PRIVATE)} == 0 jump inbound
+    ${IS_SYN} iifname != "lo" ${cgroup} ct mark & ${hex(MARK.PRIVATE)} == 0 jump inbound
   }
   chain inbound {
     jump inbound_rules

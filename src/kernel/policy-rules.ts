@@ -175,8 +175,8 @@ ${KNOWN_PLAIN_SETS.map(
   # Also what was to be redirected but was not, as that must not go out in plaintext.
   chain refuse_output {
     type filter hook output priority 10; policy accept;
-    meta l4proto tcp ${has(MARK.REFUSE)} reject with tcp reset
-    meta l4proto tcp ${has(MARK.REDIRECT)} ${hasNot(MARK.LOCAL_DELIVERY)} reject with tcp reset
+    ${has(MARK.REFUSE)} meta l4proto tcp reject with tcp reset
+    ${has(MARK.REDIRECT)} ${hasNot(MARK.LOCAL_DELIVERY)} meta l4proto tcp reject with tcp reset
   }
 
   chain inbound_policy {
@@ -186,7 +186,7 @@ ${chainRules(rules, 'inbound')}  }
   }
   chain ask_prerouting {
     type filter hook prerouting priority -99; policy accept;
-    iifname != "lo" ${IS_SYN} fib daddr type local jump ask_inbound
+    ${IS_SYN} iifname != "lo" fib daddr type local jump ask_inbound
   }
   chain ask_inbound {
     meta mark set ${without(BITS)}
@@ -195,8 +195,8 @@ ${chainRules(rules, 'inbound')}  }
   }
   chain not_steered_prerouting {
     type filter hook prerouting priority -97; policy accept;
-    iifname != "lo" ${IS_SYN} ${has(BITS)} jump not_steered
-    iifname != "lo" ${MUST_SHOW_ENO} goto first_inbound
+    ${IS_SYN} ${has(BITS)} iifname != "lo" jump not_steered
+    ${MUST_SHOW_ENO} iifname != "lo" goto first_inbound
   }
   chain not_steered {
     ${has(MARK.PRIVATE)} jump private_not_steered
