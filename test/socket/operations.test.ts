@@ -12,7 +12,11 @@ import { KernelPart, needsRoot } from './kernel-part.js';
 import { ANY, type End, type Operation, type Seen, type Sequence, SMALL, sequence } from './operations.js';
 
 const RUNS = Number(process.env.OPERATIONS_RUNS ?? 150);
-const SEED = Number(process.env.OPERATIONS_SEED ?? Date.now() % 1_000_000_000);
+/** The same ones each time, unless more are wanted. */
+const SEED = Number(
+  process.env.OPERATIONS_SEED ??
+    (process.env.OPERATIONS_RUNS === undefined ? 8548 : Date.now() % 1_000_000_000),
+);
 const program = fileURLToPath(new URL('./operations-program.js', import.meta.url));
 
 /** One implementation in a process of its own. */
@@ -73,6 +77,20 @@ function hasty(one: Sequence): Set<End> {
   );
 }
 
+/** The other end breaks the connection off, and something that this one has not read may lie before the reset. */
+const breaksOff = (one: Sequence, end: End): boolean =>
+  moments(one).some((step) =>
+    step.some(([of, operation]) => of !== end && operation.do !== 'end' && LAST.includes(operation.do)),
+  );
+
+/** @param sharper ours may tell of a reset where libuv takes it for an end in order: errorAtEnd */
+function same(ours: Seen[End], model: Seen[End], sharper: boolean): boolean {
+  if (JSON.stringify(ours) === JSON.stringify(model)) return true;
+  const [before, after] = String(ours.log).split(/(?:, )?error (?:ECONNRESET|EPIPE)/);
+  if (!sharper || after === undefined || ours.received !== model.received) return false;
+  return String(model.log).startsWith(before === '' ? 'end' : `${before}, end`);
+}
+
 /**
  * What depends on whose turn it is first (of a reset and an end that come together, say) may be different each time: then what
  * one of them has seen, the other must have seen at some time too.
@@ -83,10 +101,13 @@ async function alike(ours: Performer, model: Performer, one: Sequence): Promise<
   const actors = hasty(one);
   fc.pre(actors.size < 2 && !confusesNode(one));
   const [actor] = actors;
-  const of = (seen: Seen) => JSON.stringify(actor === undefined ? seen : seen[actor]);
+  const compared = actor === undefined ? ENDS : [actor];
   const seen = [await ours.perform(one)];
   const expected = [await model.perform(one)];
-  const agree = (): boolean => seen.some((a) => expected.some((b) => of(a) === of(b)));
+  const agree = (): boolean =>
+    seen.some((a) =>
+      expected.some((b) => compared.every((end) => same(a[end], b[end], breaksOff(one, end)))),
+    );
   for (let i = 0; i < PATIENCE && !agree(); i++) {
     expected.push(await model.perform(one));
     if (!agree()) seen.push(await ours.perform(one));
