@@ -5,6 +5,7 @@ import { sweepCommandRules } from '../kernel/command-rules.js';
 import { down } from '../kernel/install.js';
 import { lockNamespace } from '../kernel/namespace-lock.js';
 import { Steering } from '../kernel/steering.js';
+import { isInstalled } from '../kernel/tools.js';
 import { parseWord } from './arguments.js';
 import { print } from './report.js';
 
@@ -22,8 +23,9 @@ export function register(program: Command): void {
       const report = down(options);
       const { action, pins } = report;
       const text = action === 'removed' ? `The kernel part is gone: pins ${pins}` : nothing(pins);
-      // Only where no daemon runs: its connections need the rules.
-      const lifted = lockNamespace('daemon') === undefined ? [] : Steering.removeLeftovers();
+      // Only where no daemon runs: its connections need the rules. Without nft there have never been any.
+      const lifted =
+        isInstalled('nft') && lockNamespace('daemon') !== undefined ? Steering.removeLeftovers() : [];
       lifted.push(...sweepCommandRules().map((name) => `rules of a command that is gone: ${name}`));
       lifted.push(...sweepControlSockets().map((path) => `socket of a daemon that is gone: ${path}`));
       removeControlDirectory();

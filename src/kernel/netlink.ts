@@ -1,6 +1,6 @@
 /**
- * The netlink messages of NFQUEUE, and one of connection tracking (linux/netlink.h,
- * linux/netfilter/nfnetlink_queue.h, nfnetlink_conntrack.h).
+ * The netlink messages of NFQUEUE, one of connection tracking, and two of nftables (linux/netlink.h,
+ * linux/netfilter/nfnetlink_queue.h, nfnetlink_conntrack.h, nf_tables.h).
  *
  * A datagram holds one or more messages, each padded to 4 bytes:
  *
@@ -62,6 +62,20 @@ const CTA_IP_V6_DST = 4;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_SRC_PORT = 2;
 const CTA_PROTO_DST_PORT = 3;
+
+// linux/netfilter/nfnetlink.h: what changes tables comes between these two, and is done as a whole or not at all.
+const NFNL_SUBSYS_NFTABLES = 10;
+const NFNL_MSG_BATCH_BEGIN = 16;
+const NFNL_MSG_BATCH_END = 17;
+// linux/netfilter/nf_tables.h
+const NFT_MSG_NEWTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 0;
+const NFT_MSG_GETTABLE = (NFNL_SUBSYS_NFTABLES << 8) | 1;
+const NFTA_TABLE_NAME = 1;
+const NFTA_TABLE_FLAGS = 2;
+const NFT_TABLE_F_OWNER = 0x2;
+const NFPROTO_INET = 1;
+const NLM_F_EXCL = 0x200;
+const NLM_F_CREATE = 0x400;
 
 export const NF_DROP = 0;
 export const NF_ACCEPT = 1;
@@ -147,6 +161,31 @@ export function forgetConnectionMessage(
   ]);
   return message(IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST, 0, 0, [tuple], v4 ? AF_INET : AF_INET6);
 }
+
+/**
+ * Makes an nft table without content that belongs to the socket that sends this: nobody else can change or delete it, and
+ * the kernel deletes it when that socket is closed. Acknowledged; EEXIST or EPERM when there is one of that name.
+ */
+export function ownTableMessages(name: string, sequence: number): Buffer {
+  return Buffer.concat([
+    message(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES, []),
+    message(
+      NFT_MSG_NEWTABLE,
+      NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+      sequence,
+      0,
+      [tableName(name), attribute(NFTA_TABLE_FLAGS, uint32(NFT_TABLE_F_OWNER))],
+      NFPROTO_INET,
+    ),
+    message(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES, []),
+  ]);
+}
+
+/** Asks for a table. Acknowledged when there is one, after what there is to tell of it; ENOENT when not. */
+export const tableMessage = (name: string, sequence: number): Buffer =>
+  message(NFT_MSG_GETTABLE, NLM_F_REQUEST | NLM_F_ACK, sequence, 0, [tableName(name)], NFPROTO_INET);
+
+const tableName = (name: string): Buffer => attribute(NFTA_TABLE_NAME, Buffer.from(`${name}\0`));
 
 function message(
   type: number,
