@@ -1,6 +1,6 @@
 /** up and down: complete, exact, atomic, repeatable. */
 import assert from 'node:assert/strict';
-import { execFile, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   copyFileSync,
@@ -13,11 +13,13 @@ import {
   rmSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { TcpcryptError } from '#src/errors.js';
+import { cgroupRoot } from '#src/kernel/cgroup.js';
 import { enoOutcome, kernelPartPresent } from '#src/kernel/eno-socket.js';
 import { down, up } from '#src/kernel/install.js';
 import { dial, emptyLab, enter, fdOf, hex, listen, pair, shell } from './lab.js';
@@ -279,6 +281,45 @@ test('up mounts the BPF file system where there is none, and down unmounts it', 
     lifted: [],
   });
   assert.equal(mounts, '0');
+});
+
+test('one "up" at a time; a user without privileges can hold up none', async () => {
+  const holder = async (file: string, user: number): Promise<ChildProcess> => {
+    const script = `
+import fcntl, os, sys
+os.setgroups([])
+os.setgid(${user})
+os.setuid(${user})
+try:
+    file = open('${file}') if os.path.isfile('${file}') else os.open('${file}', os.O_RDONLY)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print('locked', flush=True)
+except PermissionError:
+    print('refused', flush=True)
+sys.stdin.read()`;
+    return spawn('python3', ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'] });
+  };
+  const said = async ({ stdout }: ChildProcess): Promise<string> =>
+    String((await once(stdout as Readable, 'data'))[0]).trim();
+  // What was locked formerly, and what is locked now.
+  const others = await Promise.all(
+    [cgroupRoot() ?? '', '/proc/sys/kernel/cad_pid'].map((file) => holder(file, 65534)),
+  );
+  assert.deepEqual(await Promise.all(others.map(said)), ['locked', 'refused']);
+  const start = performance.now();
+  assert.equal(tcpcrypt('up', '--pins', place.pins, '--cgroup', place.cgroup).status, 0);
+  assert.ok(performance.now() - start < 8_000);
+  for (const other of others) other.stdin?.end();
+
+  const root = await holder('/proc/sys/kernel/cad_pid', 0);
+  assert.equal(await said(root), 'locked');
+  const waits = spawn(process.execPath, [cli, 'down', '--pins', place.pins], { stdio: 'ignore' });
+  await sleep(1_500);
+  assert.equal(waits.exitCode, null);
+  assert.ok(existsSync(place.pins));
+  root.stdin?.end();
+  assert.deepEqual(await once(waits, 'exit'), [0, null]);
+  assert.ok(!existsSync(place.pins));
 });
 
 test('the command: exit codes, JSON, errors with code and remedy', () => {
