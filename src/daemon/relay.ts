@@ -18,9 +18,13 @@ import { receive } from '../socket/receive.js';
 import { sendLent } from '../socket/send.js';
 import { descriptorOf, errorAtEnd, lingerOnceEnded, reset } from '../socket/transport.js';
 
-/** Tuned by us: milliseconds that a reset waits for a peer which does not read, and between two looks. */
+/**
+ * Tuned by us: milliseconds that a reset waits for a peer which does not read; until the first look at it, and between two
+ * looks at most, as the pause doubles. Many may wait at once.
+ */
 const RESET_PATIENCE = 2_000;
-const RESET_LOOK = 5;
+const FIRST_LOOK = 5;
+const LAST_LOOK = 160;
 
 /** How a relayed connection ended. */
 export type Ending =
@@ -188,13 +192,13 @@ export class Relay implements TcpOwner {
 /** Calls back when all that was written to `transport` is on its way, or cannot be. */
 function onceSent(transport: TcpSocket, then: () => void): void {
   const deadline = Date.now() + RESET_PATIENCE;
-  const look = (): void => {
+  const look = (next: number): void => {
     const pending =
       !transport.destroyed && (transport.writableLength > 0 || bytesNotSent(descriptorOf(transport)) > 0);
-    if (pending && Date.now() < deadline) setTimeout(look, RESET_LOOK);
+    if (pending && Date.now() < deadline) setTimeout(look, next, Math.min(2 * next, LAST_LOOK));
     else then();
   };
-  look();
+  look(FIRST_LOOK);
 }
 
 const isReset = (error: Error): boolean =>

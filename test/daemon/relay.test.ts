@@ -65,3 +65,32 @@ test('a far host that sends at once is held up until the application is there', 
   application.end();
   assert.equal(await ended, 'end');
 });
+
+test('a reset that waits for a peer which does not read looks seldom, and comes in the end', async (context) => {
+  const [farEnd, far] = await pair();
+  const [application, local] = await pair();
+  farEnd.on('error', () => {}).pause();
+  application.on('error', () => {});
+  const relay = new Relay(
+    {
+      transport: far,
+      fd: descriptorOf(far),
+      outcome: { result: 'plain', reason: 'ERR_TCPCRYPT_ENO_ABSENT' },
+    },
+    encryption({ mode: 'opportunistic' }),
+    { onReady: () => {}, onEnd: () => {} },
+  );
+  relay.join(local);
+  application.write(Buffer.alloc(MIB / 2)); // more than fits into the far end, less than makes us wait
+  await sleep(500);
+  const timers = context.mock.method(globalThis, 'setTimeout').mock;
+  application.resetAndDestroy();
+  await sleep(1500);
+  const { length } = timers.calls;
+  timers.restore();
+  assert.ok(!far.destroyed);
+  assert.ok(length >= 3 && length < 25, `${length} looks`);
+  for (const deadline = Date.now() + 5_000; !far.destroyed && Date.now() < deadline; ) await sleep(20);
+  assert.ok(far.destroyed);
+  farEnd.destroy();
+});
