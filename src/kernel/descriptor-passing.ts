@@ -46,22 +46,21 @@ export function descriptorChannel(): readonly [number, number] {
 /** The descriptors stay the caller's as well. Waits where the channel is full. */
 export function sendDescriptors(channel: number, descriptors: readonly number[], text: string): void {
   if (descriptors.length > MOST) throw new RangeError('too many descriptors');
-  const bytes = Buffer.from(text || ' ').subarray(0, TEXT);
-  const message = new Message(bytes, CONTROL_HEADER + 4 * descriptors.length);
-  message.control.writeBigUInt64LE(BigInt(CONTROL_HEADER + 4 * descriptors.length), 0);
+  const length = Buffer.from(text || ' ').copy(message.text);
+  const controlLength = CONTROL_HEADER + 4 * descriptors.length;
+  prepare(length, descriptors.length === 0 ? 0 : controlLength);
+  message.control.writeBigUInt64LE(BigInt(controlLength), 0);
   message.control.writeInt32LE(SOL_SOCKET, 8);
   message.control.writeInt32LE(SCM_RIGHTS, 12);
   descriptors.forEach((fd, i) => {
     message.control.writeInt32LE(fd, CONTROL_HEADER + 4 * i);
   });
-  if (descriptors.length === 0) message.header.writeBigUInt64LE(0n, CONTROL_LENGTH);
   if (Number(sendmsg(channel, message.header, MSG_NOSIGNAL)) < 0) throw systemError('sendmsg', koffi.errno());
 }
 
 /** What has been sent; undefined when there is nothing, now or ever. Does not wait. */
 export function takeDescriptors(channel: number): Passed | undefined {
-  const bytes = Buffer.alloc(TEXT);
-  const message = new Message(bytes, CONTROL_HEADER + 4 * MOST);
+  prepare(TEXT, message.control.length);
   const length = Number(recvmsg(channel, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
   if (length < 0 && koffi.errno() !== EAGAIN) throw systemError('recvmsg', koffi.errno());
   if (length <= 0) return undefined;
@@ -70,7 +69,7 @@ export function takeDescriptors(channel: number): Passed | undefined {
     const end = Math.min(Number(message.control.readBigUInt64LE(0)), message.control.length);
     for (let at = CONTROL_HEADER; at + 4 <= end; at += 4) descriptors.push(message.control.readInt32LE(at));
   }
-  return { descriptors, text: bytes.toString('utf8', 0, length) };
+  return { descriptors, text: message.text.toString('utf8', 0, length) };
 }
 
 /** Nobody wants what is still there. */
@@ -84,23 +83,24 @@ const CONTROL_HEADER = 16;
 /** Where `msg_controllen` is in `struct msghdr` of 64 bits. */
 const CONTROL_LENGTH = 40;
 
-/** `struct msghdr`, with one `struct iovec`, over memory that stays where it is. */
-class Message {
-  readonly header = Buffer.alloc(56);
-  readonly control: Buffer;
-  /** Kept as long as the header, which has its address only. */
-  readonly vector = Buffer.alloc(16);
+/**
+ * `struct msghdr`, and what it has the addresses of. The garbage collector knows nothing of addresses, so all of it is
+ * the module's, for the call in progress.
+ */
+const message = {
+  header: Buffer.alloc(56),
+  /** One `struct iovec`. */
+  vector: Buffer.alloc(16),
+  text: Buffer.alloc(TEXT),
+  control: Buffer.alloc(CONTROL_HEADER + 4 * MOST),
+};
+message.vector.writeBigUInt64LE(BigInt(koffi.address(message.text)), 0);
+message.header.writeBigUInt64LE(BigInt(koffi.address(message.vector)), 16);
+message.header.writeBigUInt64LE(1n, 24);
+message.header.writeBigUInt64LE(BigInt(koffi.address(message.control)), 32);
 
-  constructor(
-    readonly bytes: Buffer,
-    controlLength: number,
-  ) {
-    this.control = Buffer.alloc((controlLength + 7) & ~7);
-    this.vector.writeBigUInt64LE(BigInt(koffi.address(bytes)), 0);
-    this.vector.writeBigUInt64LE(BigInt(bytes.length), 8);
-    this.header.writeBigUInt64LE(BigInt(koffi.address(this.vector)), 16);
-    this.header.writeBigUInt64LE(1n, 24);
-    this.header.writeBigUInt64LE(BigInt(koffi.address(this.control)), 32);
-    this.header.writeBigUInt64LE(BigInt(controlLength), CONTROL_LENGTH);
-  }
+/** Bytes to send, or room for them. */
+function prepare(textLength: number, controlLength: number): void {
+  message.vector.writeBigUInt64LE(BigInt(textLength), 8);
+  message.header.writeBigUInt64LE(BigInt(controlLength), CONTROL_LENGTH);
 }
