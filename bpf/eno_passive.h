@@ -35,6 +35,7 @@ static __always_inline void eno_listener_closed(struct bpf_sock_ops *ctx)
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 
 	bpf_map_delete_elem(&eno_listeners, &cookie);
+	bpf_map_delete_elem(&eno_daemon_listeners, &cookie);
 }
 
 /* Copies the options of the SYN that is being answered. A SYN-ACK that is sent again, by the timer or to a repeated SYN,
@@ -115,6 +116,8 @@ static __always_inline void eno_synack_length(struct bpf_sock_ops *ctx)
 		return; /* a SYN cookie keeps nothing, so there would be no transcript */
 	listener = eno_listener_cookie(ctx);
 	ours = bpf_map_lookup_elem(&eno_listeners, &listener);
+	if (!ours)
+		ours = bpf_map_lookup_elem(&eno_daemon_listeners, &listener);
 	if (!ours)
 		return;
 	cookie = bpf_get_socket_cookie(ctx);

@@ -6,6 +6,8 @@
  *                     listener's, which PASSIVE_ESTABLISHED overwrites
  *     eno_listeners   per listener, by its socket cookie: the settings once more, since the call-backs that answer a
  *                     SYN cannot reach the storage of a socket
+ *     eno_daemon_listeners  the same of the daemon's, which nobody else's can push out: only user space, i.e. root, puts
+ *                     one there, and it goes when the listener is closed
  *     eno_requests    per half-open connection, by the socket cookie that the accepted socket inherits: both SYN
  *                     segments' options
  *     eno_resumable   sessions that listeners may resume, by group, TEP and the peer's half: until a SYN or user space
@@ -158,6 +160,14 @@ struct {
 	__type(key, __u64);
 	__type(value, struct eno_settings);
 } eno_listeners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096); /* four for each process of a daemon that listens: of 1024 such processes */
+	__type(key, __u64);
+	__type(value, struct eno_settings);
+} eno_daemon_listeners SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { CarriedConnections } from '../kernel/carried.js';
 import type { MapSource } from '../kernel/daemon-maps.js';
+import { KeptListeners } from '../kernel/kept-listeners.js';
 import { KnownPlain } from '../kernel/known-plain.js';
 import { shareOf } from '../kernel/shares.js';
 import type { Share } from '../kernel/steering.js';
@@ -128,6 +129,7 @@ export class Engine implements Workforce {
         ...common,
         encryption: encryptionOfListener(wanted),
         truePeers,
+        kept: new KeptListeners(maps),
         ...(worker === undefined ? {} : { ports: worker.share }),
       });
       return new Engine(queue, { outbound, inbound, carried, hosts, memory, knownPlain, log });

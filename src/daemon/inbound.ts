@@ -15,6 +15,7 @@ import type { Socket as TcpSocket } from 'node:net';
 import { TcpcryptError } from '../errors.js';
 import type { CarriedConnections } from '../kernel/carried.js';
 import { type EnoOutcome, enoStateBytes, outcomeOf } from '../kernel/eno-socket.js';
+import type { KeptListeners } from '../kernel/kept-listeners.js';
 import * as libc from '../kernel/libc.js';
 import type { TruePeers } from '../kernel/true-peer.js';
 import type { Wishes } from '../kernel/wishes.js';
@@ -41,6 +42,7 @@ export interface InboundOptions {
   readonly truePeers: TruePeers;
   readonly carried: CarriedConnections;
   readonly wishes: Wishes;
+  readonly kept: KeptListeners;
   readonly log: ConnectionLog;
   readonly capacity: Capacity;
   readonly hosts: HostAuthentication;
@@ -96,8 +98,9 @@ export class Inbound {
   static async open(options: InboundOptions): Promise<Inbound> {
     // The kernel answers a SYN before anybody knows what will be demanded of its sender.
     const aware = options.hosts.offered !== undefined;
-    const transparent = { ipv6: options.ipv6, offer: passiveEnoOffer({ ...options.encryption, aware }) };
-    const { ports } = options;
+    const { ipv6, kept, ports } = options;
+    const offer = passiveEnoOffer({ ...options.encryption, aware });
+    const transparent = { ipv6, offer, onListening: (fd: number) => kept.keep(fd) };
     const open = (port: number | undefined): Promise<TransparentListener> =>
       TransparentListener.open({ ...transparent, ...(port === undefined ? {} : { port }) });
     const listener = await open(ports?.inboundPort);

@@ -17,6 +17,8 @@ const PAUSE = 50;
 export interface TransparentOptions {
   /** What to answer to TCP-ENO; without it, nothing. */
   readonly offer?: EnoOffer;
+  /** Told of every socket that listens, when it does; if it throws, none does. */
+  readonly onListening?: (fd: number) => void;
   /** On ::1 as well. */
   readonly ipv6: boolean;
   /** Reserved for us by another process, see {@link reservePort}; otherwise one that is free. */
@@ -172,6 +174,12 @@ async function listen(
     server.once('error', reject);
     server.listen({ fd, backlog: BACKLOG }, resolve);
   });
-  refuseSynData(fd);
+  try {
+    refuseSynData(fd);
+    options.onListening?.(fd);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
   return server;
 }

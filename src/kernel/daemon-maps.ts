@@ -16,6 +16,8 @@ const SIZES = {
   eno_wishes: [48, 36],
   eno_ports: [32, 264],
   eno_defaults: [8, 18],
+  eno_sockets: [4, 432],
+  eno_daemon_listeners: [8, 264],
 } as const;
 export type DaemonMap = keyof typeof SIZES;
 const NAMES = Object.keys(SIZES) as DaemonMap[];

@@ -39,6 +39,7 @@ export const SO_RCVBUFFORCE = 33;
 export const SO_MARK = 36;
 export const SO_PROTOCOL = 38;
 export const SO_MEMINFO = 55;
+export const SO_COOKIE = 57;
 export const SO_NETNS_COOKIE = 71;
 export const NETLINK_ADD_MEMBERSHIP = 1;
 export const NETLINK_NO_ENOBUFS = 5;

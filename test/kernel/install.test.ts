@@ -25,7 +25,7 @@ import { down, up } from '#src/kernel/install.js';
 import { dial, emptyLab, enter, fdOf, hex, listen, pair, shell } from './lab.js';
 
 /** Maps and links. */
-const PINS = 17;
+const PINS = 18;
 
 const place = emptyLab();
 const cli = fileURLToPath(import.meta.resolve('#src/cli/main.js'));
@@ -51,6 +51,7 @@ test('down is the exact inverse of up, and both say so when there is nothing to 
   assert.equal(up(place).action, 'loaded');
   assert.deepEqual(readdirSync(place.pins).sort(), [
     'eno_carried',
+    'eno_daemon_listeners',
     'eno_defaults',
     'eno_flushes',
     'eno_install',
