@@ -34,7 +34,7 @@ function works(bytes: number, scale: number): Work[] {
       columns: 'bulk',
       amount: bytes,
       task: { ...task, bytes },
-      warmUp: { ...task, bytes: bytes / 2 },
+      warmUp: { ...task, bytes: 2 * bytes },
     };
   };
   const counted = (
@@ -154,10 +154,11 @@ const complaints: string[] = [];
 
 type Figures = Map<string, Round[]>;
 const figuresKey = (peer: Peer, work: Work): string => `${peer.name}: ${work.name}`;
-const takesPart = (peer: Peer, work: Work): boolean =>
-  work.for === 'authenticated'
-    ? peer.works === 'authenticated' || peer.compareAuthenticated === true
-    : peer.works === 'all' || (peer.works === 'connections' && work.for === 'connections');
+const takesPart = ({ works, compareAuthenticated = false }: Peer, work: Work): boolean => {
+  if (work.for === 'authenticated') return works === 'authenticated' || compareAuthenticated;
+  if (works === 'receiving') return work.task.work === 'bulk' && work.task.direction === 'down';
+  return works === 'all' || works === work.for;
+};
 
 /** The same work, as much of it as that peer is given. */
 function shareOf({ share = 1 }: Peer, work: Work): Work {

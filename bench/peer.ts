@@ -30,9 +30,9 @@ export interface Peer {
   readonly name: string;
   /**
    * 'connections': only what concerns single connections; the bytes flow as those of another peer do. 'authenticated':
-   * only the work of that name.
+   * only the work of that name. 'receiving': only bulk to the client.
    */
-  readonly works: 'all' | 'connections' | 'authenticated';
+  readonly works: 'all' | 'connections' | 'authenticated' | 'receiving';
   /** Of the usual amount of authenticated connections; default 1. For what takes long. */
   readonly share?: number;
   /** It is a measure for authenticated connections. */

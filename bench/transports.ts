@@ -6,18 +6,22 @@ import * as tls from 'node:tls';
 import * as tcpcrypt from '#src/index.js';
 import { type AuthenticationSpec, ofClient, ofServer } from './authentication.js';
 
-export type Connector =
-  | { readonly kind: 'plain'; readonly host: string; readonly port: number }
-  | { readonly kind: 'tls'; readonly host: string; readonly port: number; readonly resume: boolean }
+export type Connector = {
+  readonly host: string;
+  readonly port: number;
+  /** Into memory of our own (`onread`), and not into new memory for each read. */
+  readonly intoOwnMemory?: boolean;
+} & (
+  | { readonly kind: 'plain' }
+  | { readonly kind: 'tls'; readonly resume: boolean }
   | {
       readonly kind: 'tcpcrypt';
-      readonly host: string;
-      readonly port: number;
       readonly mode: tcpcrypt.Mode;
       readonly auth?: AuthenticationSpec;
       /** All but the first one; default: none. */
       readonly resume?: boolean;
-    };
+    }
+);
 
 export type Listener = { readonly port: number } & (
   | { readonly kind: 'plain' }
@@ -50,43 +54,65 @@ let auth: tcpcrypt.Authentication | undefined;
 
 /** `ready` is called when data can flow. */
 export function connect(connector: Connector, ready: (stream: Duplex) => void): Duplex {
-  const { host, port } = connector;
+  const { host, port, intoOwnMemory = false } = connector;
+  let socket: Duplex;
+  const onread = intoOwnMemory && {
+    buffer: Buffer.alloc(65_536),
+    callback: (length: number, buffer: Uint8Array): boolean =>
+      socket.emit('data', buffer.subarray(0, length)),
+  };
+  const target = { host, port, noDelay: true, ...(onread && { onread }) };
   switch (connector.kind) {
-    case 'plain': {
-      const socket = net.connect({ host, port, noDelay: true }, () => ready(socket));
-      return socket;
-    }
-    case 'tls': {
-      const kept = connector.resume && session !== undefined ? { session } : {};
-      const socket = tls.connect({ host, port, rejectUnauthorized: false, ...TLS, ...kept }, () => {
-        if (connector.resume && kept.session !== undefined && !socket.isSessionReused())
-          throw new Error('the TLS session was not resumed');
-        ready(socket);
-      });
-      if (connector.resume && session === undefined)
-        socket.on('session', (ticket) => {
-          session = ticket;
-        });
-      socket.setNoDelay(true);
-      return socket;
-    }
-    case 'tcpcrypt': {
-      const { mode, auth: spec, resume: resumption = false } = connector;
-      if (spec !== undefined) auth ??= { offer: [ofClient(spec)] };
-      const options = { resumption, ...(auth === undefined ? {} : { auth }) };
-      const socket = tcpcrypt.connect({ host, port, mode, noDelay: true, ...options }, () => {
-        if (!socket.encrypted) throw new Error(`not encrypted: ${socket.plainReason}`);
-        if (resumption) {
-          opened += 1;
-          fresh += socket.resumed ? 0 : 1;
-          if (fresh > FRESH_AT_MOST + opened / 20) throw new Error(`${fresh} of ${opened} were not resumed`);
-        }
-        if (auth !== undefined && socket.peer === undefined) throw new Error('not authenticated');
-        ready(socket);
-      });
-      return socket;
-    }
+    case 'plain':
+      socket = net.connect(target, () => ready(socket));
+      break;
+    case 'tls':
+      socket = connectByTls(target, connector.resume, ready);
+      break;
+    case 'tcpcrypt':
+      socket = connectByTcpcrypt(target, connector, ready);
+      break;
   }
+  return socket;
+}
+
+function connectByTls(
+  target: tls.ConnectionOptions,
+  resume: boolean,
+  ready: (stream: Duplex) => void,
+): Duplex {
+  const kept = resume && session !== undefined ? { session } : {};
+  const socket = tls.connect({ ...target, rejectUnauthorized: false, ...TLS, ...kept }, () => {
+    if (resume && kept.session !== undefined && !socket.isSessionReused())
+      throw new Error('the TLS session was not resumed');
+    ready(socket);
+  });
+  if (resume && session === undefined)
+    socket.on('session', (ticket) => {
+      session = ticket;
+    });
+  socket.setNoDelay(true);
+  return socket;
+}
+
+function connectByTcpcrypt(
+  target: tcpcrypt.ConnectOptions,
+  { mode, auth: spec, resume: resumption = false }: Connector & { kind: 'tcpcrypt' },
+  ready: (stream: Duplex) => void,
+): Duplex {
+  if (spec !== undefined) auth ??= { offer: [ofClient(spec)] };
+  const options = { mode, resumption, ...(auth === undefined ? {} : { auth }) };
+  const socket = tcpcrypt.connect({ ...target, ...options }, () => {
+    if (!socket.encrypted) throw new Error(`not encrypted: ${socket.plainReason}`);
+    if (resumption) {
+      opened += 1;
+      fresh += socket.resumed ? 0 : 1;
+      if (fresh > FRESH_AT_MOST + opened / 20) throw new Error(`${fresh} of ${opened} were not resumed`);
+    }
+    if (auth !== undefined && socket.peer === undefined) throw new Error('not authenticated');
+    ready(socket);
+  });
+  return socket;
 }
 
 /** @param host the address to listen at */

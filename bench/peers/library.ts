@@ -14,7 +14,7 @@ const library = (
     const kernels = [client, server].map(loadKernelPart);
     const common = { kind: 'tcpcrypt', port: SERVER_PORT, mode: 'required', resume } as const;
     return {
-      connect: { ...common, host: address },
+      connect: { ...common, host: address, intoOwnMemory: works === 'receiving' },
       listen: { ...common, ...lifetime },
       tearDown: async () => {
         for (const { undo } of kernels) await undo();
@@ -25,10 +25,11 @@ const library = (
 
 /**
  * Every connection with its own key exchange; the same, but the server has a fresh key pair for each as well; and all of a
- * client from one key exchange.
+ * client from one key exchange. At last a client that receives into memory of its own.
  */
 export const libraryPeers: readonly Peer[] = [
   library('tcpcrypt library', 'all'),
   library('tcpcrypt library, fresh keys', 'connections', { keyLifetime: 0 }),
   library('tcpcrypt library resumed', 'connections', { resume: true }),
+  library('tcpcrypt library, onread', 'receiving'),
 ];

@@ -5,10 +5,16 @@ import { type Peer, SERVER_PORT } from '../peer.js';
 const nodeTls = (name: string, works: Peer['works'], type: KeyType, resume: boolean): Peer => ({
   name,
   works,
-  compareAuthenticated: !resume,
+  compareAuthenticated: works !== 'receiving' && !resume,
   async setUp({ lab, address }) {
     return {
-      connect: { kind: 'tls', host: address, port: SERVER_PORT, resume },
+      connect: {
+        kind: 'tls',
+        host: address,
+        port: SERVER_PORT,
+        resume,
+        intoOwnMemory: works === 'receiving',
+      },
       listen: { kind: 'tls', port: SERVER_PORT, ...certificate(lab, type) },
     };
   },
@@ -17,6 +23,7 @@ const nodeTls = (name: string, works: Peer['works'], type: KeyType, resume: bool
 export const nodeTlsPeers: readonly Peer[] = [
   nodeTls('Node TLS ECDSA', 'all', 'ecdsa', false),
   nodeTls('Node TLS ECDSA resumed', 'connections', 'ecdsa', true),
+  nodeTls('Node TLS ECDSA, onread', 'receiving', 'ecdsa', false),
   nodeTls('Node TLS RSA-2048', 'connections', 'rsa', false),
   nodeTls('Node TLS RSA-2048 resumed', 'connections', 'rsa', true),
 ];

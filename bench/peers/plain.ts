@@ -10,3 +10,12 @@ export const plain: Peer = {
     listen: { kind: 'plain', port: SERVER_PORT },
   }),
 };
+
+export const plainOnread: Peer = {
+  name: 'plain TCP, onread',
+  works: 'receiving',
+  setUp: async ({ address }) => ({
+    connect: { kind: 'plain', host: address, port: SERVER_PORT, intoOwnMemory: true },
+    listen: { kind: 'plain', port: SERVER_PORT },
+  }),
+};
