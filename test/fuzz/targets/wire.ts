@@ -159,20 +159,18 @@ function initMessage(random: Random, which: 1 | 2): Uint8Array {
   const tep = TEPS[index] ?? 0x23;
   const keyLength = { 33: 33, 34: 67, 35: 32, 36: 56 }[tep];
   const nonce = random.bytes(32);
-  const publicKey = random.bytes(random.chance(90) ? keyLength : random.below(70));
+  const publicKey = random.bytes(keyLength);
   const message =
     which === 1
       ? encodeInit1(tep, {
           ciphers: Array.from({ length: random.below(6) }, () => random.pick([1, 2, 16, 0xffff])),
           nonce,
-          publicKey: publicKey.slice(0, keyLength),
+          publicKey,
         })
-      : encodeInit2(tep, {
-          cipher: random.pick([1, 2, 16, 0x1234]),
-          nonce,
-          publicKey: publicKey.slice(0, keyLength),
-        });
-  const longer = concat(message, random.bytes(random.below(20)));
+      : encodeInit2(tep, { cipher: random.pick([1, 2, 16, 0x1234]), nonce, publicKey });
+  const cut = random.chance(90) ? 0 : 1 + random.below(keyLength); // off the key
+  const longer = concat(message.slice(0, message.length - cut), random.bytes(random.below(20)));
+  if (cut > 0) longer[7] = message.length - cut;
   if (random.chance(30)) longer[7] = random.pick([longer.length, 0, 8, random.below(256)]);
   return concat(Uint8Array.of(index), longer);
 }
