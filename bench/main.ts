@@ -101,7 +101,7 @@ async function main(): Promise<void> {
   );
   if (chosen.length === 0) refuse(`--works: there are ${names}`);
   if (!PEERS.some(({ name }) => contains(name, options.peers)))
-    refuse(`--peers: there are ${PEERS.map(({ name }) => name).join(', ')}`);
+    refuse(`--peers: there are ${PEERS.map(({ name }) => name).join('; ')}`);
   const lab = await Lab.create({ name: 'bench' });
   const contestants: Contestant[] = [];
   let interrupted = false;
