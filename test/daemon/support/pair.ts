@@ -125,12 +125,25 @@ export class Pair {
     assert.equal(new Set(ids[0]).size, count);
   }
 
-  /** What a daemon logged about connections to `port` of bob. */
+  /**
+   * Checks that `daemon` has met no connection to `port` of bob since the last {@link forget}. That an earlier one has
+   * ended may be told late, and does not count.
+   */
+  async assertNotMet(daemon: DaemonProcess | undefined, port: number): Promise<void> {
+    await daemon?.status(); // what it had to say before has been written by then
+    const met = this.#about(daemon, port).filter(({ event }) => event !== 'end');
+    assert.deepEqual(met, []);
+  }
+
+  /** What a daemon logged as `event` about connections to `port` of bob. */
   #log(daemon: DaemonProcess | undefined, port: number, event: string): LogLine[] {
+    return this.#about(daemon, port).filter((line) => line.event === event);
+  }
+
+  #about(daemon: DaemonProcess | undefined, port: number): LogLine[] {
     const bob = [`${this.bob.address4}:${port}`, `[${this.bob.address6}]:${port}`];
     return (daemon?.lines ?? []).filter(
-      ({ local = '', remote = '', ...line }) =>
-        line.event === event && (bob.includes(local) || bob.includes(remote)),
+      ({ local = '', remote = '' }) => bob.includes(local) || bob.includes(remote),
     );
   }
 }
