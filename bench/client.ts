@@ -1,12 +1,17 @@
-/** The client program: `node client.js CONNECTOR`. A task per line on stdin, a result per line on stdout. */
+/**
+ * The client program: `node client.js CONNECTOR HEAP`, with a heap of HEAP MB. A task per line on stdin, a result per line on
+ * stdout.
+ */
 import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
+import { hold } from './heap.js';
 import { header, Operation, send } from './protocol.js';
 import { type Connector, connect } from './transports.js';
 import type { Result, Task } from './work.js';
 
 const connector = JSON.parse(process.argv[2] ?? '') as Connector;
 const idle: Duplex[] = [];
+hold(Number(process.argv[3]));
 
 const open = (): Promise<Duplex> =>
   new Promise((resolve, reject) => {

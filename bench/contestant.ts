@@ -7,6 +7,7 @@ import type { Host } from '#src/lab/host.js';
 import type { Lab } from '#src/lab/lab.js';
 import { cpuSeconds, residentKiB } from './accounting.js';
 import { type Arrangement, type Peer, type Place, SERVER_PORT } from './peer.js';
+import { steadyFlags } from './steady.js';
 import type { Result, Task } from './work.js';
 
 const program = (name: string): string => fileURLToPath(new URL(`${name}.js`, import.meta.url));
@@ -34,16 +35,20 @@ export class Contestant {
   readonly #signed: AsyncIterator<string>;
   #stopped: Promise<void> | undefined;
 
-  private constructor(peer: Peer, place: Place, arrangement: Arrangement) {
+  private constructor(peer: Peer, place: Place, arrangement: Arrangement, heap: number) {
     this.peer = peer;
     this.#place = place;
     this.#arrangement = arrangement;
     const node = (host: Host, name: string, argument: object, ...more: string[]) =>
-      host.spawn(process.execPath, ['--expose-gc', program(name), JSON.stringify(argument), ...more], {
-        stdio: ['pipe', 'pipe', 'inherit'],
-      });
-    this.#server = node(place.server, 'server', arrangement.listen, place.any);
-    this.#client = node(place.client, 'client', arrangement.connect);
+      host.spawn(
+        process.execPath,
+        ['--expose-gc', ...steadyFlags(), program(name), JSON.stringify(argument), ...more],
+        {
+          stdio: ['pipe', 'pipe', 'inherit'],
+        },
+      );
+    this.#server = node(place.server, 'server', arrangement.listen, place.any, `${heap}`);
+    this.#client = node(place.client, 'client', arrangement.connect, `${heap}`);
     // Whoever is stopped in the middle does not read any more: the end of its output says so.
     for (const { stdin } of [this.#server, this.#client]) stdin?.on('error', () => {});
     this.#results = linesOf(this.#client);
@@ -51,10 +56,15 @@ export class Contestant {
   }
 
   /**
-   * Ports of ended connections are used again, as on every host that opens so many: otherwise some thousand of them later
+   * Its programs hold `heap` MB. Ports of ended connections are used again, as on every host that opens so many: otherwise some thousand of them later
    * connect(2) would do nothing but look for a port, first where two connections are made for each.
    */
-  static async start(lab: Lab, peer: Peer, number: number, family: 4 | 6 = 4): Promise<Contestant> {
+  static async start(
+    lab: Lab,
+    peer: Peer,
+    number: number,
+    { family, heap }: { family: 4 | 6; heap: number },
+  ): Promise<Contestant> {
     const [client, server] = [lab.host(`c${number}`), lab.host(`s${number}`)];
     const place: Place =
       family === 4
@@ -62,7 +72,7 @@ export class Contestant {
         : { lab, client, server, address: server.address6, any: '::', loopback: '::1' };
     for (const host of [place.client, place.server])
       await host.run('sh', ['-c', 'echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse']);
-    const contestant = new Contestant(peer, place, await peer.setUp(place));
+    const contestant = new Contestant(peer, place, await peer.setUp(place), heap);
     await place.server.waitForListener(SERVER_PORT);
     return contestant;
   }

@@ -10,6 +10,7 @@ import { readOptions, refuse } from './options.js';
 import type { Peer } from './peer.js';
 import { PEERS } from './peers/index.js';
 import { signingTable } from './signing.js';
+import { leaveAsIs, steadyEnvironment } from './steady.js';
 import { COLUMNS, markdown, type Round, type WorkResult } from './table.js';
 import type { Task } from './work.js';
 
@@ -95,13 +96,15 @@ async function main(): Promise<void> {
     .join(', ');
   const options = readOptions(names);
   if (options === undefined) return;
-  const { quick, rounds, bytes, warmUp, family, json } = options;
+  const { quick, rounds, bytes, warmUp, family, heap, asIs, json } = options;
   const chosen = works(bytes, quick ? 0.2 : 1).filter(
     (work) => contains(work.name, options.works) && (work.for !== 'authenticated' || options.works !== ''),
   );
   if (chosen.length === 0) refuse(`--works: there are ${names}`);
   if (!PEERS.some(({ name }) => contains(name, options.peers)))
     refuse(`--peers: there are ${PEERS.map(({ name }) => name).join('; ')}`);
+  if (asIs) leaveAsIs();
+  Object.assign(process.env, steadyEnvironment());
   const lab = await Lab.create({ name: 'bench' });
   const contestants: Contestant[] = [];
   let interrupted = false;
@@ -118,7 +121,7 @@ async function main(): Promise<void> {
       if (!chosen.some((work) => takesPart(peer, work))) continue;
       if (interrupted) throw new Error('interrupted');
       const missing = peer.missing?.();
-      if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i, family));
+      if (missing === undefined) contestants.push(await Contestant.start(lab, peer, i, { family, heap }));
       else say(`without ${peer.name}: ${missing}\n`);
     }
     const figures = await play(contestants, chosen, { rounds, warmUp, interrupted: () => interrupted });
@@ -131,7 +134,7 @@ async function main(): Promise<void> {
       const machine = { node: process.version, kernel: release(), cores: cpus().length, family };
       writeFileSync(
         json,
-        `${JSON.stringify({ machine, rounds, bytes, warmUp, results, complaints, figures: [...figures] }, null, 1)}\n`,
+        `${JSON.stringify({ machine, rounds, bytes, warmUp, heap, asIs, results, complaints, figures: [...figures] }, null, 1)}\n`,
       );
     }
   } catch (error) {

@@ -10,6 +10,10 @@ export interface Options {
   readonly bytes: number;
   /** Connections. */
   readonly warmUp: number;
+  /** Memory is left to V8 and malloc, with what chance brings. */
+  readonly asIs: boolean;
+  /** MB that the programs at both ends hold, as applications do. */
+  readonly heap: number;
   /** Of the addresses: IPv4 or IPv6. */
   readonly family: 4 | 6;
   /** Words with commas; empty: all. */
@@ -24,6 +28,8 @@ const help = (works: string): string => `npm run bench -- [options]
   --rounds N       medians over N rounds (3)
   --size MB        of a bulk transfer (1000)
   --warm-up N      connections before the first that count (10000, with --quick 500); compilers need some thousands
+  --as-is          do not keep V8 and malloc from having several speeds, by chance, where much is received
+  --heap MB        of objects that the programs at both ends hold, as applications do (0)
   --family 6       over IPv6 (4)
   --peers A,B      only peers whose name contains A or B; plain TCP is always there
   --works A,B      only (authenticated: only when asked for) ${works}
@@ -45,6 +51,8 @@ export function readOptions(works: string): Options | undefined {
     rounds: whole('rounds', flags.rounds ?? '3', 1),
     bytes: whole('size', flags.size ?? (quick ? '100' : '1000'), 1) * 1e6,
     warmUp: whole('warm-up', flags['warm-up'] ?? (quick ? '500' : '10000'), 0),
+    asIs: flags['as-is'],
+    heap: whole('heap', flags.heap, 0, 1000),
     family,
     peers,
     works: chosen,
@@ -66,6 +74,8 @@ function parse() {
         rounds: { type: 'string' },
         'warm-up': { type: 'string' },
         size: { type: 'string' },
+        'as-is': { type: 'boolean', default: false },
+        heap: { type: 'string', default: '0' },
         family: { type: 'string', default: '4' },
         peers: { type: 'string', default: '' },
         works: { type: 'string', default: '' },
@@ -78,8 +88,9 @@ function parse() {
   }
 }
 
-function whole(name: string, text: string, least: number): number {
-  if (!/^\d{1,9}$/.test(text) || Number(text) < least) refuse(`--${name}: a whole number from ${least}`);
+function whole(name: string, text: string, least: number, most = 999_999_999): number {
+  if (!/^\d{1,9}$/.test(text) || Number(text) < least || Number(text) > most)
+    refuse(`--${name}: a whole number from ${least} to ${most}`);
   return Number(text);
 }
 

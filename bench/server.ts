@@ -1,13 +1,15 @@
 /**
- * The server program: `node server.js LISTENER ADDRESS`. Collects garbage on SIGUSR2; says for each line on stdin in one on
+ * The server program: `node server.js LISTENER ADDRESS HEAP`, with a heap of HEAP MB. Collects garbage on SIGUSR2; says for each line on stdin in one on
  * stdout how often it has signed.
  */
 import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { signed } from './authentication.js';
+import { hold } from './heap.js';
 import { HEADER_LENGTH, Operation, readHeader, send } from './protocol.js';
 import { type Listener, listen } from './transports.js';
 
+hold(Number(process.argv[4]));
 process.on('SIGUSR2', () => global.gc?.());
 createInterface({ input: process.stdin }).on('line', () => {
   process.stdout.write(`${JSON.stringify(signed())}\n`);

@@ -4,6 +4,7 @@ import * as net from 'node:net';
 import type { Duplex } from 'node:stream';
 import * as tls from 'node:tls';
 import * as tcpcrypt from '#src/index.js';
+import { agree, encipher } from './arithmetic.js';
 import { type AuthenticationSpec, ofClient, ofServer } from './authentication.js';
 
 export type Connector = {
@@ -12,7 +13,7 @@ export type Connector = {
   /** Into memory of our own (`onread`), and not into new memory for each read. */
   readonly intoOwnMemory?: boolean;
 } & (
-  | { readonly kind: 'plain' }
+  | { readonly kind: 'plain' | 'arithmetic' }
   | { readonly kind: 'tls'; readonly resume: boolean }
   | {
       readonly kind: 'tcpcrypt';
@@ -24,7 +25,7 @@ export type Connector = {
 );
 
 export type Listener = { readonly port: number } & (
-  | { readonly kind: 'plain' }
+  | { readonly kind: 'plain' | 'arithmetic' }
   | { readonly kind: 'tls'; readonly key: string; readonly certificate: string }
   | {
       readonly kind: 'tcpcrypt';
@@ -68,6 +69,13 @@ export function connect(connector: Connector, ready: (stream: Duplex) => void): 
   switch (connector.kind) {
     case 'plain':
       socket = net.connect(target, () => ready(socket));
+      break;
+    case 'arithmetic':
+      socket = net.connect(target, () => {
+        agree('fresh');
+        encipher(socket);
+        ready(socket);
+      });
       break;
     case 'tls':
       socket = connectByTls(target, connector.resume, ready);
@@ -129,6 +137,15 @@ export async function listen(
     case 'plain':
       net.createServer({ noDelay: true }, accepted).listen({ port, host, backlog: 4096 });
       return;
+    case 'arithmetic': {
+      const server = net.createServer({ noDelay: true }, (stream) => {
+        agree('shared');
+        encipher(stream);
+        accepted(stream);
+      });
+      server.listen({ port, host, backlog: 4096 });
+      return;
+    }
     case 'tls': {
       const key = readFileSync(listener.key);
       const cert = readFileSync(listener.certificate);

@@ -5,12 +5,14 @@ import { daemonPeers } from './daemon.js';
 import { libraryPeers } from './library.js';
 import { nodeRelay } from './node-relay.js';
 import { nodeTlsPeers } from './node-tls.js';
-import { plain, plainOnread } from './plain.js';
+import { arithmetic, arithmeticOnread, plain, plainOnread } from './plain.js';
 import { stunnel } from './stunnel.js';
 
 export const PEERS: readonly Peer[] = [
   plain,
   plainOnread,
+  arithmetic,
+  arithmeticOnread,
   ...libraryPeers,
   ...nodeTlsPeers,
   nodeRelay,

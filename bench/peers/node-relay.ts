@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import type { Host } from '#src/lab/host.js';
 import { type Peer, SERVER_PORT } from '../peer.js';
+import { steadyFlags } from '../steady.js';
 
 const NEAR = 7001;
 const FAR = 7002;
@@ -12,7 +13,7 @@ export const nodeRelay: Peer = {
   works: 'all',
   async setUp({ client, server, address, any, loopback }) {
     const relay = (host: Host, ...args: string[]) =>
-      host.spawn(process.execPath, [program, ...args], { stdio: 'ignore' });
+      host.spawn(process.execPath, [...steadyFlags(), program, ...args], { stdio: 'ignore' });
     relay(server, any, String(FAR), loopback, String(SERVER_PORT));
     relay(client, any, String(NEAR), address, String(FAR));
     await Promise.all([server.waitForListener(FAR), client.waitForListener(NEAR)]);
