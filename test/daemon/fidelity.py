@@ -283,7 +283,11 @@ class End:
     def wait(self):
         poll = select.poll()
         poll.register(self.socket, select.POLLOUT if 'EINPROGRESS' in str(self.notes[-1:]) else select.POLLIN | select.POLLRDHUP)
-        return self.masks(poll.poll(PATIENCE * 1000))
+        events = poll.poll(PATIENCE * 1000)
+        if events and events[0][1] == select.POLLERR: # the kernel notes an error a moment before the new state
+            time.sleep(0.05)
+            events = poll.poll(0)
+        return self.masks(events)
     def failed(self):
         poll = select.poll()
         poll.register(self.socket, 0)
