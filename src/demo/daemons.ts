@@ -10,6 +10,8 @@ export interface LogLine {
   readonly event?: string;
   /** Of `--workers`: who says it. */
   readonly worker?: number;
+  /** Its number: each worker counts upwards. */
+  readonly connection?: number;
   readonly direction?: 'outbound' | 'inbound';
   readonly local?: string;
   readonly remote?: string;
@@ -37,6 +39,9 @@ export class DaemonProcess {
   readonly #process: ChildProcess;
   readonly #host: Host;
   #stderr = '';
+  /** The latest connection of each worker that there was a line about; and when the lines were forgotten. */
+  readonly #latest = new Map<number | undefined, number>();
+  #forgotten: ReadonlyMap<number | undefined, number> = new Map();
 
   private constructor(host: Host, pins: string, flags: readonly string[]) {
     this.#host = host;
@@ -49,7 +54,7 @@ export class DaemonProcess {
     if (stdout !== null) {
       createInterface({ input: stdout }).on('line', (line) => {
         try {
-          this.lines.push(JSON.parse(line) as LogLine);
+          this.#heard(JSON.parse(line) as LogLine);
         } catch {
           this.#stderr += `${line}\n`;
         }
@@ -65,6 +70,21 @@ export class DaemonProcess {
     const daemon = new DaemonProcess(host, pins, flags);
     await daemon.line(({ event }) => event === 'ready');
     return daemon;
+  }
+
+  #heard(line: LogLine): void {
+    const { worker, connection } = line;
+    if (connection !== undefined) {
+      if (connection <= (this.#forgotten.get(worker) ?? 0)) return;
+      this.#latest.set(worker, Math.max(connection, this.#latest.get(worker) ?? 0));
+    }
+    this.lines.push(line);
+  }
+
+  /** All lines up to now, and those that are still to come about connections that they name. */
+  forget(): void {
+    this.lines.splice(0);
+    this.#forgotten = new Map(this.#latest);
   }
 
   /** The first line, logged or still to be logged, that `wanted` accepts. */

@@ -89,10 +89,10 @@ export class Pair {
     if (errors.length > 0) throw errors[0];
   }
 
-  /** What the daemons logged since the last call is forgotten: the next assertions are about what comes now. */
+  /** What the daemons logged is forgotten: the next assertions are about connections that come now. */
   forget(): void {
-    this.onAlice?.lines.splice(0);
-    this.onBob?.lines.splice(0);
+    this.onAlice?.forget();
+    this.onBob?.forget();
   }
 
   /**
@@ -125,14 +125,10 @@ export class Pair {
     assert.equal(new Set(ids[0]).size, count);
   }
 
-  /**
-   * Checks that `daemon` has met no connection to `port` of bob since the last {@link forget}. That an earlier one has
-   * ended may be told late, and does not count.
-   */
+  /** Checks that `daemon` has met no connection to `port` of bob since the last {@link forget}. */
   async assertNotMet(daemon: DaemonProcess | undefined, port: number): Promise<void> {
     await daemon?.status(); // what it had to say before has been written by then
-    const met = this.#about(daemon, port).filter(({ event }) => event !== 'end');
-    assert.deepEqual(met, []);
+    assert.deepEqual(this.#about(daemon, port), []);
   }
 
   /** What a daemon logged as `event` about connections to `port` of bob. */
