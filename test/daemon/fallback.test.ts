@@ -146,7 +146,8 @@ listener.bind(('', int(sys.argv[1])))
 listener.listen()
 connection, _ = listener.accept()
 connection.sendall(bytes.fromhex(sys.argv[2]))
-connection.shutdown(socket.SHUT_WR)
+try: connection.shutdown(socket.SHUT_WR)
+except OSError: pass # it is reset already, as recv says
 try:
     while connection.recv(1000): pass
 except ConnectionResetError: print('reset', end='')
