@@ -177,27 +177,31 @@ describe('resumption by the library', { skip: needsRoot }, () => {
   });
 
   test('a server process that was killed and started again: fresh, then resumed', async () => {
+    // An address of its own: meanwhile nobody else takes the port.
+    const host = `127.69.${process.pid & 0xff}.1`;
     const source = `
       import { createServer } from ${JSON.stringify(INDEX)};
       const server = createServer((socket) => socket.on('error', () => {}).pipe(socket));
-      server.listen(Number(process.argv[1]), ${JSON.stringify(HOST)}, () => console.log(server.address().port));`;
+      server.listen(Number(process.argv[1]), ${JSON.stringify(host)}, () => console.log(server.address().port));`;
     const start = async (port: number): Promise<[ChildProcess, number]> => {
       const child = spawn(process.execPath, ['--input-type=module', '-e', source, `${port}`], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       assert.ok(child.stdout !== null);
-      const [line] = await once(createInterface(child.stdout), 'line');
+      const said = once(createInterface(child.stdout), 'line');
+      const ended = once(child, 'exit').then(() => assert.fail('the server ended'));
+      const [line] = await Promise.race([said, ended]);
       return [child, Number(line)];
     };
     const resumption = new SessionCache();
     const [first, port] = await start(0);
-    assert.equal((await exchange(port, { resumption })).resumed, false);
-    assert.equal((await exchange(port, { resumption })).resumed, true);
+    assert.equal((await exchange(port, { resumption, host })).resumed, false);
+    assert.equal((await exchange(port, { resumption, host })).resumed, true);
     first.kill('SIGKILL');
     await once(first, 'exit');
     const [second] = await start(port);
-    assert.equal((await exchange(port, { resumption })).resumed, false);
-    assert.equal((await exchange(port, { resumption })).resumed, true);
+    assert.equal((await exchange(port, { resumption, host })).resumed, false);
+    assert.equal((await exchange(port, { resumption, host })).resumed, true);
     second.kill('SIGKILL');
     await once(second, 'exit');
   });
