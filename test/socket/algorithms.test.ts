@@ -95,11 +95,12 @@ describe('algorithms', { skip: needsRoot }, () => {
 
   test('TC-24: a resumption offer of another TEP brings X25519 along, for a peer that gave that one up', async () => {
     const resumption = new SessionCache();
-    const server = createServer({ teps: [0x24] }, (socket) => socket.end()).listen({ port: 0, host: HOST });
+    const host = `127.69.${process.pid & 0xff}.2`; // nobody else takes the port between the two servers
+    const server = createServer({ teps: [0x24] }, (socket) => socket.end()).listen({ port: 0, host });
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
     const visit = async (to = port) => {
-      const socket = connect({ port: to, host: HOST, resumption });
+      const socket = connect({ port: to, host, resumption });
       socket.resume();
       await once(socket, 'ready');
       const { tep, transcript } = socket;
@@ -110,7 +111,7 @@ describe('algorithms', { skip: needsRoot }, () => {
     assert.equal((await visit()).tep, 0x24);
     server.close();
     await once(server, 'close');
-    const strict = createServer({ teps: [0x23] }, (socket) => socket.end()).listen({ port, host: HOST });
+    const strict = createServer({ teps: [0x23] }, (socket) => socket.end()).listen({ port, host });
     await once(strict, 'listening');
     const { tep, transcript } = await visit();
     assert.equal(tep, 0x23);
