@@ -10,17 +10,13 @@ const directory = mkdtempSync(join(tmpdir(), 'tcpcrypt-guard-'));
 after(() => rmSync(directory, { recursive: true }));
 const guardModule = import.meta.resolve('#src/kernel/guard.js');
 
-async function owner(
-  name: string,
-  body: string,
-  waits = 500,
-): Promise<{ ran: () => boolean; code: number | null }> {
+async function owner(name: string, body: string): Promise<{ ran: () => boolean; code: number | null }> {
   const mark = join(directory, name);
   const script = `import { Guard } from ${JSON.stringify(guardModule)};
     const guard = new Guard(${JSON.stringify(`echo > '${mark}'`)}); ${body}`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'inherit' });
   const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
-  for (let i = 0; i < waits && !existsSync(mark); i++) await sleep(20);
+  for (let i = 0; i < 50 && !existsSync(mark); i++) await sleep(20);
   return { ran: () => existsSync(mark), code };
 }
 
@@ -35,7 +31,7 @@ test('the script runs when the owner just ends, and does not keep it running', a
 });
 
 test('a guard that stood down runs nothing', async () => {
-  assert.ok(!(await owner('stand-down', 'await guard.standDown();', 50)).ran());
+  assert.ok(!(await owner('stand-down', 'await guard.standDown();')).ran());
 });
 
 test('whoever waits for a guard lives to see its end', async () => {

@@ -176,7 +176,7 @@ test('TC-8: the private key is erased as soon as its time is over, also where no
       return withCode('ERR_TCPCRYPT_CLOSED')(error);
     }
   };
-  for (let i = 0; !(erased(old) && erased(other)) && i < 500; i++) await sleep(20);
+  for (let i = 0; !(erased(old) && erased(other)) && i < 100; i++) await sleep(20);
   assert.ok(erased(old) && erased(other));
   const next = pairs.current(0x23);
   assert.notDeepEqual(next.publicKey, old.publicKey);
