@@ -56,8 +56,9 @@ export class Contestant {
   }
 
   /**
-   * Its programs hold `heap` MB. Ports of ended connections are used again, as on every host that opens so many: otherwise some thousand of them later
-   * connect(2) would do nothing but look for a port, first where two connections are made for each.
+   * Its programs hold `heap` MB. Ports of ended connections are used again, as on every host that opens so many: otherwise
+   * some thousand of them later connect(2) would do nothing but look for a port, first where two connections are made for
+   * each.
    */
   static async start(
     lab: Lab,

@@ -1,6 +1,6 @@
 /**
- * The server program: `node server.js LISTENER ADDRESS HEAP`, with a heap of HEAP MB. Collects garbage on SIGUSR2; says for each line on stdin in one on
- * stdout how often it has signed.
+ * The server program: `node server.js LISTENER ADDRESS HEAP`, with a heap of HEAP MB. Collects garbage on SIGUSR2; says
+ * for each line on stdin in one on stdout how often it has signed.
  */
 import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';

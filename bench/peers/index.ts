@@ -5,14 +5,12 @@ import { daemonPeers } from './daemon.js';
 import { libraryPeers } from './library.js';
 import { nodeRelay } from './node-relay.js';
 import { nodeTlsPeers } from './node-tls.js';
-import { arithmetic, arithmeticOnread, plain, plainOnread } from './plain.js';
+import { plain, plainVariants } from './plain.js';
 import { stunnel } from './stunnel.js';
 
 export const PEERS: readonly Peer[] = [
   plain,
-  plainOnread,
-  arithmetic,
-  arithmeticOnread,
+  ...plainVariants,
   ...libraryPeers,
   ...nodeTlsPeers,
   nodeRelay,

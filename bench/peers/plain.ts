@@ -1,41 +1,24 @@
 import { type Peer, SERVER_PORT } from '../peer.js';
 
+const nodeNet = (name: string, kind: 'plain' | 'arithmetic', works: Peer['works']): Peer => ({
+  name,
+  works,
+  compareAuthenticated: kind === 'plain' && works === 'all',
+  setUp: async ({ address }) => ({
+    connect: { kind, host: address, port: SERVER_PORT, intoOwnMemory: works === 'receiving' },
+    listen: { kind, port: SERVER_PORT },
+  }),
+});
+
 /** node:net at both ends: what all others are compared with. */
-export const plain: Peer = {
-  name: 'plain TCP',
-  works: 'all',
-  compareAuthenticated: true,
-  setUp: async ({ address }) => ({
-    connect: { kind: 'plain', host: address, port: SERVER_PORT },
-    listen: { kind: 'plain', port: SERVER_PORT },
-  }),
-};
+export const plain = nodeNet('plain TCP', 'plain', 'all');
 
-export const plainOnread: Peer = {
-  name: 'plain TCP, onread',
-  works: 'receiving',
-  setUp: async ({ address }) => ({
-    connect: { kind: 'plain', host: address, port: SERVER_PORT, intoOwnMemory: true },
-    listen: { kind: 'plain', port: SERVER_PORT },
-  }),
-};
-
-/** And the arithmetic of encryption, without any protocol: a floor for those who encrypt. */
-export const arithmetic: Peer = {
-  name: 'plain TCP and arithmetic',
-  works: 'all',
-  setUp: async ({ address }) => ({
-    connect: { kind: 'arithmetic', host: address, port: SERVER_PORT },
-    listen: { kind: 'arithmetic', port: SERVER_PORT },
-  }),
-};
-
-/** As {@link arithmetic}, for receivers into memory of their own. */
-export const arithmeticOnread: Peer = {
-  name: 'plain TCP and arithmetic, onread',
-  works: 'receiving',
-  setUp: async ({ address }) => ({
-    connect: { kind: 'arithmetic', host: address, port: SERVER_PORT, intoOwnMemory: true },
-    listen: { kind: 'arithmetic', port: SERVER_PORT },
-  }),
-};
+/**
+ * The same, with clients that receive into memory of their own; and with the arithmetic of encryption, but without any
+ * protocol: a floor for those who encrypt.
+ */
+export const plainVariants: readonly Peer[] = [
+  nodeNet('plain TCP, onread', 'plain', 'receiving'),
+  nodeNet('plain TCP and arithmetic', 'arithmetic', 'all'),
+  nodeNet('plain TCP and arithmetic, onread', 'arithmetic', 'receiving'),
+];

@@ -8,8 +8,8 @@ import { close, dup } from './libc.js';
 import { keysOf, lookupInto, updateElement } from './map-elements.js';
 import { mapPin } from './pins.js';
 
-/** Sizes of key and value: bpf/eno_state.h. */
-const SIZES = {
+/** Sizes of key and value in bytes: bpf/eno_state.h. That they are so is checked when a map is opened. */
+export const DAEMON_MAP_SIZES = {
   eno_true_peers: [32, 24],
   eno_carried: [48, 176],
   eno_flushes: [4, 8],
@@ -19,8 +19,8 @@ const SIZES = {
   eno_sockets: [4, 432],
   eno_daemon_listeners: [8, 264],
 } as const;
-export type DaemonMap = keyof typeof SIZES;
-const NAMES = Object.keys(SIZES) as DaemonMap[];
+export type DaemonMap = keyof typeof DAEMON_MAP_SIZES;
+const NAMES = Object.keys(DAEMON_MAP_SIZES) as DaemonMap[];
 
 /** The directory that "tcpcrypt up" reported, or descriptors. */
 export type MapSource = string | Readonly<Record<DaemonMap, number>>;
@@ -31,7 +31,7 @@ export type MapSource = string | Readonly<Record<DaemonMap, number>>;
  */
 export function openDaemonMap(source: MapSource, name: DaemonMap): number {
   if (typeof source !== 'string') return source[name];
-  const [key, value] = SIZES[name];
+  const [key, value] = DAEMON_MAP_SIZES[name];
   const map = openMap(mapPin(source, name), key, value);
   if (map === undefined)
     throw new TcpcryptError('ERR_TCPCRYPT_KERNEL_ABSENT', { detail: `no pins in ${source}` });
@@ -68,7 +68,7 @@ export function takeOver(netnsCookie: bigint, from: readonly number[], to: reado
   NAMES.forEach((name, index) => {
     const [old, fresh] = [from[index], to[index]];
     if (!TAKEN_OVER.includes(name) || old === undefined || fresh === undefined) return;
-    const [keySize, valueSize] = SIZES[name];
+    const [keySize, valueSize] = DAEMON_MAP_SIZES[name];
     const value = Buffer.alloc(valueSize);
     for (const key of [...keysOf(old, keySize)])
       if (key.readBigUInt64LE() === netnsCookie && lookupInto(old, key, value))

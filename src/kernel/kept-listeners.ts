@@ -4,14 +4,14 @@
  * daemon's are in a map of their own, where only who has that map open can put one.
  */
 import { TcpcryptError } from '../errors.js';
-import { type MapSource, openDaemonMap } from './daemon-maps.js';
+import { DAEMON_MAP_SIZES, type MapSource, openDaemonMap } from './daemon-maps.js';
 import { getsockopt, SO_COOKIE, SOL_SOCKET } from './libc.js';
 import { lookupElement, updateElement } from './map-elements.js';
 
-const COOKIE_SIZE = 8;
-/** `struct eno_socket`, and `struct eno_settings` at its beginning. */
-const SOCKET_SIZE = 432;
-const SETTINGS_SIZE = 264;
+/** `struct eno_socket`, with `struct eno_settings` at its beginning. */
+const [, SOCKET_SIZE] = DAEMON_MAP_SIZES.eno_sockets;
+/** A socket cookie, and those settings. */
+const [COOKIE_SIZE, SETTINGS_SIZE] = DAEMON_MAP_SIZES.eno_daemon_listeners;
 
 export class KeptListeners {
   readonly #sockets: number;

@@ -4,7 +4,7 @@
  */
 import type { Tuple } from './carried.js';
 import { tupleKey } from './carried.js';
-import { type MapSource, openDaemonMap } from './daemon-maps.js';
+import { DAEMON_MAP_SIZES, type MapSource, openDaemonMap } from './daemon-maps.js';
 import { close } from './libc.js';
 import { deleteElement, lookupElement, lookupInto, updateElement } from './map-elements.js';
 import { addressBytes } from './sockaddr.js';
@@ -14,15 +14,14 @@ import { netnsCookie, writePeerKey } from './true-peer.js';
  * `struct eno_tuple`, `struct eno_peer_key`, `struct eno_settings` and, in it, `struct eno_wish`; `struct
  * eno_defaults` (bpf/eno_state.h).
  */
-const PORT_KEY_SIZE = 32;
+const [PORT_KEY_SIZE, SETTINGS_SIZE] = DAEMON_MAP_SIZES.eno_ports;
 const ADDRESS_IN_PORT_KEY = 8;
-const SETTINGS_SIZE = 264;
 const WISH_IN_SETTINGS = 168;
-const WISH_SIZE = 36;
+const [, WISH_SIZE] = DAEMON_MAP_SIZES.eno_wishes;
 const TEPS = 12;
 const ACONF = 20;
 const BCONF = 28;
-const DEFAULTS_SIZE = 18;
+const [, DEFAULTS_SIZE] = DAEMON_MAP_SIZES.eno_defaults;
 const MAX_TEPS = 8;
 const MAX_CIPHERS = 4;
 const GLOBAL_B = 1;

@@ -125,23 +125,24 @@ export class Pair {
     assert.equal(new Set(ids[0]).size, count);
   }
 
-  /** Checks that `daemon` has met no connection to `port` of bob since the last {@link forget}. */
-  async assertNotMet(daemon: DaemonProcess | undefined, port: number): Promise<void> {
-    await daemon?.status(); // what it had to say before has been written by then
-    assert.deepEqual(this.#about(daemon, port), []);
-  }
-
-  /** What a daemon logged as `event` about connections to `port` of bob. */
+  /** What a daemon logged about connections to `port` of bob. */
   #log(daemon: DaemonProcess | undefined, port: number, event: string): LogLine[] {
-    return this.#about(daemon, port).filter((line) => line.event === event);
-  }
-
-  #about(daemon: DaemonProcess | undefined, port: number): LogLine[] {
     const bob = [`${this.bob.address4}:${port}`, `[${this.bob.address6}]:${port}`];
     return (daemon?.lines ?? []).filter(
-      ({ local = '', remote = '' }) => bob.includes(local) || bob.includes(remote),
+      ({ local = '', remote = '', ...line }) =>
+        line.event === event && (bob.includes(local) || bob.includes(remote)),
     );
   }
+}
+
+/** Checks that `daemon` has logged nothing since its lines were forgotten, but its answer to us. */
+export async function assertSilent(daemon: DaemonProcess | undefined): Promise<void> {
+  assert.ok(daemon !== undefined);
+  await daemon.status(); // what it had to say before has been written by then
+  assert.deepEqual(
+    daemon.lines.filter(({ event }) => event !== 'status'),
+    [],
+  );
 }
 
 /** Waits until `check` does not throw any more. */
